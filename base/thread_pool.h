@@ -1,0 +1,49 @@
+// A fixed set of worker threads that share one loop at a time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace thimble {
+
+class ThreadPool {
+ public:
+  // `n_threads` counts the calling thread; 0 means the number of processors that this process may use.
+  explicit ThreadPool(int n_threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int n_threads() const { return n_threads_; }
+
+  // Runs fn(begin, end, thread) over pieces of [0, n) of about `grain` items, on all threads; returns when all
+  // are done. Threads take pieces as they become free. `thread` is in [0, n_threads) and unique per running
+  // call, so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
+  void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& fn);
+
+ private:
+  void WorkerLoop(int thread);
+  void RunPieces(int thread);
+
+  const int n_threads_;
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  bool stop_ = false;
+  // The loop being run.
+  int64_t n_ = 0, grain_ = 1;
+  const std::function<void(int64_t, int64_t, int)>* fn_ = nullptr;
+  std::atomic<int64_t> next_{0};
+  std::atomic<uint64_t> published_{0};
+  std::atomic<int> pending_{0};
+};
+
+// The number of processors that this process may run on.
+int NumProcessors();
+
+}  // namespace thimble

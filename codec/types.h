@@ -1,0 +1,56 @@
+// The table of weight types: GGUF's own numbers, names and sizes (ggml.h, enum ggml_type).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace thimble {
+
+// Values are GGUF's on-disk numbers.
+enum class WeightType : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kI8 = 24,
+  kI16 = 25,
+  kI32 = 26,
+  kI64 = 27,
+  kF64 = 28,
+  kBF16 = 30,
+};
+
+struct WeightTypeInfo {
+  WeightType type;
+  const char* name;     // as llama.cpp prints it: "Q4_K"
+  int64_t block_size;   // weights per block; a row must be a multiple of it
+  size_t block_bytes;
+  bool quantized;       // blocks with scales, as opposed to plain numbers
+  bool decodable;       // has a decoder to F32 (integers and F64 are carried, not computed with)
+};
+
+std::span<const WeightTypeInfo> AllWeightTypes();
+// nullptr for a number that Thimble does not know.
+const WeightTypeInfo* FindWeightType(uint32_t number);
+const WeightTypeInfo& Info(WeightType type);
+// Case-insensitive; "int8" is Q8_0.
+std::optional<WeightType> ParseWeightType(std::string_view name);
+inline const char* Name(WeightType type) { return Info(type).name; }
+
+// Bytes of a row of `n` weights. `n` must be a multiple of the block size.
+size_t RowBytes(WeightType type, int64_t n);
+
+}  // namespace thimble

@@ -1,0 +1,63 @@
+// The table of kernels, one per tier (ISA). Raw pointers and sizes; single-threaded; no allocation.
+// A kernel unit includes only intrinsics, <stdint.h>, <stddef.h>, <math.h>, <string.h> and this folder's POD headers,
+// so that no inline std:: function is compiled with flags that an older CPU cannot run.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace thimble {
+
+// An activation row quantized to int8 in blocks of 32: x[i] ~ scale * q[i].
+struct ActivationBlock {
+  float scale;      // max|x| / 127
+  int16_t sums[2];  // sum of q over the first and the second 16
+  int8_t q[32];
+};
+static_assert(sizeof(ActivationBlock) == 40, "the kernels rely on this layout");
+
+constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
+
+struct KernelTable {
+  const char* name;  // "ref", "avx2", "avx512", "neon"
+
+  // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
+  // c[m,n] = a[m,k] * b[n,k]^T
+  void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+                  int64_t ldc, bool accumulate);
+  // c[m,n] = a[m,k] * b[k,n]
+  void (*gemm_nn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+                  int64_t ldc, bool accumulate);
+  // c[m,n] = a[k,m]^T * b[k,n]
+  void (*gemm_tn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+                  int64_t ldc, bool accumulate);
+
+  // --- Weight rows to F32 (bit-equal to codec's DecodeRow). Null entries: type not decodable.
+  void (*decode_row[kMaxWeightTypes])(const void* src, float* dst, int64_t n);
+
+  // --- Integer products. x -> blocks; n is a multiple of 32.
+  void (*quantize_activations)(const float* x, ActivationBlock* blocks, int64_t n);
+  // y[i * ldy + j] = dot(w row j, x row i), for n_rows weight rows of k columns (`w_stride` bytes apart) and m
+  // activation rows (k / 32 blocks each, contiguous). Null entries: the type has no integer product; decode instead.
+  void (*matmul_q[kMaxWeightTypes])(int64_t m, int64_t n_rows, int64_t k, const void* w, size_t w_stride,
+                                    const ActivationBlock* x, float* y, int64_t ldy);
+
+  // --- Rows of F32.
+  float (*dot)(const float* a, const float* b, int64_t n);
+  void (*axpy)(float alpha, const float* x, float* y, int64_t n);  // y += alpha * x
+  // Numerically stable softmax in place; returns log(sum(exp(x))) of the input.
+  float (*softmax)(float* x, int64_t n);
+  void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);  // y = gate * sigmoid(gate) * up
+  // y = gelu_tanh(gate) * up, gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  void (*gelu_mul)(const float* gate, const float* up, float* y, int64_t n);
+};
+
+// The best tier that this CPU runs, or the one that the environment variable THIMBLE_ISA names. An unknown or
+// unsupported name aborts at first use with a message: apps validate it first with FindKernels.
+const KernelTable& Kernels();
+// nullptr if the name is unknown or the CPU lacks the instructions.
+const KernelTable* FindKernels(const char* name);
+// All tiers that this CPU runs, best first; returns how many.
+int SupportedKernels(const KernelTable** tables, int max);
+
+}  // namespace thimble
