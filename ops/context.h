@@ -1,0 +1,31 @@
+// What every operation is handed: kernels, threads and, when training, the tape.
+#pragma once
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "ops/tensor.h"
+
+namespace thimble {
+
+// How a product with a quantized weight is computed.
+enum class Compute {
+  kF32,   // weights decoded to F32, activations in F32
+  kInt8,  // activations rounded to int8 per block of 32, integer products: the deployed kernels
+};
+
+struct Context {
+  ThreadPool& pool;
+  const KernelTable& kernels = Kernels();
+  Compute compute = Compute::kInt8;
+  Tape* tape = nullptr;  // set while training
+
+  bool Records(std::initializer_list<Tensor> inputs) const {
+    if (tape == nullptr) return false;
+    for (const Tensor& t : inputs) {
+      if (t && t.requires_grad()) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace thimble

@@ -1,0 +1,74 @@
+#include "ops/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kChunk = 128;  // rows; 128 x 49152 logits are 25 MB
+
+// logits -> softmax - onehot, scaled; returns the loss.
+double LossAndGradient(const KernelTable& k, float* logits, int64_t n, int32_t label, float scale) {
+  const float target = logits[label];
+  const double loss = static_cast<double>(k.softmax(logits, n)) - target;
+  logits[label] -= 1;
+  for (int64_t j = 0; j < n; ++j) logits[j] *= scale;
+  return loss;
+}
+
+Tensor GatherRows(const Tensor& x, std::span<const int64_t> rows) {
+  Tensor y = Tensor::Empty(static_cast<int64_t>(rows.size()), x.cols());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(y.row(static_cast<int64_t>(i)), x.row(rows[i]),
+                static_cast<size_t>(x.cols()) * sizeof(float));
+  }
+  return y;
+}
+
+}  // namespace
+
+CrossEntropyResult LinearCrossEntropy(const Context& ctx, const Weight& output, const Tensor& x,
+                                      std::span<const int32_t> labels, float gradient_scale) {
+  CHECK(static_cast<int64_t>(labels.size()) == x.rows());
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    CHECK(labels[i] < output.n_out);
+    if (labels[i] >= 0) rows.push_back(static_cast<int64_t>(i));
+  }
+  CrossEntropyResult result{.n_labels = static_cast<int64_t>(rows.size())};
+  if (rows.empty()) return result;
+  const bool records = ctx.Records({x});
+  const float scale = gradient_scale / static_cast<float>(rows.size());
+  double total = 0;
+  for (size_t begin = 0; begin < rows.size(); begin += kChunk) {
+    const auto chunk = std::span(rows).subspan(begin, std::min<size_t>(kChunk, rows.size() - begin));
+    Tape tape;
+    Context local = ctx;
+    local.tape = records ? &tape : nullptr;
+    Tensor input = GatherRows(x, chunk);
+    input.set_requires_grad(records);
+    Tensor logits = Linear(local, output, input);
+    std::vector<double> losses(chunk.size());
+    ctx.pool.ParallelFor(static_cast<int64_t>(chunk.size()), 1, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) {
+        losses[i] = LossAndGradient(ctx.kernels, logits.row(i), output.n_out, labels[chunk[i]], scale);
+      }
+    });
+    for (double loss : losses) total += loss;
+    if (!records) continue;
+    logits.SwapDataAndGrad();
+    tape.Backward();
+    for (size_t i = 0; i < chunk.size(); ++i) {
+      ctx.kernels.axpy(1, input.grad() + static_cast<int64_t>(i) * x.cols(), x.grad() + chunk[i] * x.cols(),
+                       x.cols());
+    }
+  }
+  result.mean_loss = total / static_cast<double>(rows.size());
+  return result;
+}
+
+}  // namespace thimble

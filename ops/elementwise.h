@@ -1,0 +1,15 @@
+#pragma once
+
+#include "ops/context.h"
+
+namespace thimble {
+
+// b += a, in place; b is then the sum, and its gradient serves both. b's old data must not be needed by the
+// backward pass of the op that made it (true of Linear and RmsNorm).
+void AddInto(const Context& ctx, const Tensor& a, const Tensor& b);
+
+enum class Activation { kSilu, kGeluTanh };
+// activation(gate) * up (Shazeer 2020, "GLU variants").
+Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation);
+
+}  // namespace thimble

@@ -1,0 +1,205 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/check.h"
+
+namespace thimble {
+namespace {
+
+// Weight rows decoded at once: 32 rows of 576..3072 columns stay in the second-level cache.
+constexpr int64_t kForwardTile = 32;
+constexpr int64_t kBackwardTile = 128;
+
+// Scratch memory that a thread keeps between calls.
+float* Scratch(int64_t n) {
+  thread_local std::vector<float> buffer;
+  if (buffer.size() < static_cast<size_t>(n)) buffer.resize(static_cast<size_t>(n));
+  return buffer.data();
+}
+
+bool UsesIntegerProduct(const Context& ctx, const Weight& w) {
+  return ctx.compute == Compute::kInt8 && w.n_in % 32 == 0 &&
+         ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr;
+}
+
+void AddBias(const Weight& w, const Tensor& y) {
+  if (w.bias == nullptr) return;
+  for (int64_t i = 0; i < y.rows(); ++i) {
+    float* row = y.row(i);
+    for (int64_t j = 0; j < w.n_out; ++j) row[j] += w.bias[j];
+  }
+}
+
+void ForwardInt8(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
+  const int64_t m = x.rows(), n_blocks = w.n_in / 32;
+  thread_local std::vector<ActivationBlock> blocks;
+  blocks.resize(static_cast<size_t>(m * n_blocks));
+  ActivationBlock* q = blocks.data();
+  ctx.pool.ParallelFor(m, 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i)
+      ctx.kernels.quantize_activations(x.row(i), q + i * n_blocks, w.n_in);
+  });
+  const auto matmul = ctx.kernels.matmul_q[static_cast<int>(w.type)];
+  const size_t stride = RowBytes(w.type, w.n_in);
+  const int64_t grain = std::max<int64_t>(8, 16384 / std::max<int64_t>(w.n_in, 1));
+  ctx.pool.ParallelFor(w.n_out, grain, [&](int64_t begin, int64_t end, int) {
+    matmul(m, end - begin, w.n_in, w.row(begin), stride, q, y.data() + begin, w.n_out);
+  });
+}
+
+void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
+  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
+  ctx.pool.ParallelFor(w.n_out, kForwardTile, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; t += kForwardTile) {
+      const int64_t n = std::min(kForwardTile, end - t);
+      const float* tile = reinterpret_cast<const float*>(w.row(t));
+      if (w.type != WeightType::kF32) {
+        float* scratch = Scratch(kForwardTile * w.n_in);
+        for (int64_t j = 0; j < n; ++j) decode(w.row(t + j), scratch + j * w.n_in, w.n_in);
+        tile = scratch;
+      }
+      ctx.kernels.gemm_nt(x.rows(), n, w.n_in, x.data(), w.n_in, tile, w.n_in, y.data() + t, w.n_out, false);
+    }
+  });
+}
+
+// dx += dy W, tile by tile: all threads decode a tile of W, then each multiplies its share of the rows.
+void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
+  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
+  thread_local std::vector<float> shared_tile;
+  if (w.type != WeightType::kF32) shared_tile.resize(static_cast<size_t>(kBackwardTile * w.n_in));
+  float* const decoded = shared_tile.data();
+  const int64_t share = std::max<int64_t>(16, (m / ctx.pool.n_threads() + 15) / 16 * 16);
+  for (int64_t t = 0; t < w.n_out; t += kBackwardTile) {
+    const int64_t n = std::min(kBackwardTile, w.n_out - t);
+    const float* tile = reinterpret_cast<const float*>(w.row(t));
+    if (w.type != WeightType::kF32) {
+      ctx.pool.ParallelFor(n, 16, [&](int64_t begin, int64_t end, int) {
+        for (int64_t j = begin; j < end; ++j) decode(w.row(t + j), decoded + j * w.n_in, w.n_in);
+      });
+      tile = decoded;
+    }
+    ctx.pool.ParallelFor(m, share, [&](int64_t begin, int64_t end, int) {
+      ctx.kernels.gemm_nn(end - begin, w.n_in, n, dy + begin * w.n_out + t, w.n_out, tile, w.n_in,
+                          dx + begin * w.n_in, w.n_in, true);
+    });
+  }
+}
+
+// A stateless random bit per element, so that the backward pass sees the mask of the forward pass.
+bool Keeps(uint64_t seed, int64_t index, uint32_t threshold) {
+  uint64_t z = seed + static_cast<uint64_t>(index) * 0x9e3779b97f4a7c15ull;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return static_cast<uint32_t>((z ^ (z >> 31)) >> 32) >= threshold;
+}
+
+// out (+)= in masked and scaled by 1 / (1 - dropout).
+void ApplyDropout(const Context& ctx, const LoraTerm& lora, const float* in, float* out, int64_t n,
+                  bool accumulate) {
+  const uint32_t threshold = static_cast<uint32_t>(static_cast<double>(lora.dropout) * 4294967296.0);
+  const float keep_scale = 1.0f / (1.0f - lora.dropout);
+  ctx.pool.ParallelFor(n, 1 << 14, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = Keeps(lora.seed, i, threshold) ? in[i] * keep_scale : 0.0f;
+      out[i] = accumulate ? out[i] + value : value;
+    }
+  });
+}
+
+// Splits c's rows (gemm_nt, gemm_nn) or columns of a^T b (gemm_tn) over the threads.
+int64_t Share(const Context& ctx, int64_t n) {
+  return std::max<int64_t>(8, (n / ctx.pool.n_threads() + 7) / 8 * 8);
+}
+
+void ScaleInPlace(const Tensor& t, float s) {
+  float* p = t.data();
+  for (int64_t i = 0; i < t.size(); ++i) p[i] *= s;
+}
+
+}  // namespace
+
+Tensor Linear(const Context& ctx, const Weight& w, const Tensor& x) {
+  CHECK(x.cols() == w.n_in);
+  CHECK(ctx.kernels.decode_row[static_cast<int>(w.type)] != nullptr);
+  Tensor y = Tensor::Empty(x.rows(), w.n_out);
+  if (UsesIntegerProduct(ctx, w)) {
+    ForwardInt8(ctx, w, x, y);
+  } else {
+    ForwardF32(ctx, w, x, y);
+  }
+  AddBias(w, y);
+  if (ctx.Records({x})) {
+    y.set_requires_grad(true);
+    const Weight* weight = &w;
+    ctx.tape->Record([ctx, weight, x, y] { BackwardInput(ctx, *weight, y.grad(), x.rows(), x.grad()); });
+  }
+  return y;
+}
+
+void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Tensor& y) {
+  const int64_t m = x.rows(), n_in = x.cols(), n_out = y.cols(), r = lora.a.rows();
+  CHECK(lora.a.cols() == n_in && lora.b.rows() == n_out && lora.b.cols() == r);
+  Tensor input = x;
+  if (lora.dropout > 0) {
+    input = Tensor::Empty(m, n_in);
+    ApplyDropout(ctx, lora, x.data(), input.data(), x.size(), false);
+  }
+  Tensor h = Tensor::Empty(m, r);  // scale * dropout(x) A^T
+  const auto& k = ctx.kernels;
+  const int64_t rows = Share(ctx, m);
+  if (m < 16) {
+    k.gemm_nt(m, r, n_in, input.data(), n_in, lora.a.data(), n_in, h.data(), r, false);
+    ScaleInPlace(h, lora.scale);
+    k.gemm_nt(m, n_out, r, h.data(), r, lora.b.data(), r, y.data(), n_out, true);
+  } else {
+    ctx.pool.ParallelFor(m, rows, [&](int64_t begin, int64_t end, int) {
+      k.gemm_nt(end - begin, r, n_in, input.row(begin), n_in, lora.a.data(), n_in, h.row(begin), r, false);
+      for (float* p = h.row(begin); p != h.data() + end * r; ++p) *p *= lora.scale;
+      k.gemm_nt(end - begin, n_out, r, h.row(begin), r, lora.b.data(), r, y.row(begin), n_out, true);
+    });
+  }
+  if (!ctx.Records({x, lora.a, lora.b})) return;
+  y.set_requires_grad(true);
+  if (lora.dropout > 0) input = Tensor();  // drawn again in the backward pass
+  ctx.tape->Record([ctx, x, input, lora, h, y] {
+    const int64_t m = x.rows(), n_in = x.cols(), n_out = y.cols(), r = lora.a.rows();
+    const auto& k = ctx.kernels;
+    Tensor dropped = input;
+    if (!dropped) {
+      dropped = Tensor::Empty(m, n_in);
+      ApplyDropout(ctx, lora, x.data(), dropped.data(), x.size(), false);
+    }
+    const float* dy = y.grad();
+    Tensor dh = Tensor::Empty(m, r);  // scale * dy B
+    ctx.pool.ParallelFor(m, Share(ctx, m), [&](int64_t begin, int64_t end, int) {
+      k.gemm_nn(end - begin, r, n_out, dy + begin * n_out, n_out, lora.b.data(), r, dh.row(begin), r, false);
+      for (float* p = dh.row(begin); p != dh.data() + end * r; ++p) *p *= lora.scale;
+    });
+    if (lora.b.requires_grad()) {  // dB += dy^T h
+      float* db = lora.b.grad();
+      ctx.pool.ParallelFor(n_out, Share(ctx, n_out), [&](int64_t begin, int64_t end, int) {
+        k.gemm_tn(end - begin, r, m, dy + begin, n_out, h.data(), r, db + begin * r, r, true);
+      });
+    }
+    if (lora.a.requires_grad()) {  // dA += dh^T x
+      float* da = lora.a.grad();
+      ctx.pool.ParallelFor(n_in, Share(ctx, n_in), [&](int64_t begin, int64_t end, int) {
+        k.gemm_tn(r, end - begin, m, dh.data(), r, dropped.data() + begin, n_in, da + begin, n_in, true);
+      });
+    }
+    if (!x.requires_grad()) return;
+    Tensor dx = lora.dropout > 0 ? Tensor::Empty(m, n_in) : Tensor();
+    float* target = dx ? dx.data() : x.grad();
+    ctx.pool.ParallelFor(m, Share(ctx, m), [&](int64_t begin, int64_t end, int) {
+      k.gemm_nn(end - begin, n_in, r, dh.row(begin), r, lora.a.data(), n_in, target + begin * n_in, n_in,
+                !dx);
+    });
+    if (dx) ApplyDropout(ctx, lora, dx.data(), x.grad(), x.size(), true);
+  });
+}
+
+}  // namespace thimble

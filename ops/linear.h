@@ -1,0 +1,35 @@
+// y = x W^T + b with a weight of any type, and what an adapter adds to it.
+#pragma once
+
+#include <string>
+
+#include "codec/types.h"
+#include "ops/context.h"
+
+namespace thimble {
+
+// A frozen weight matrix [n_out, n_in] as it stands in the model file; rows are contiguous. Not owned.
+struct Weight {
+  std::string name;
+  WeightType type = WeightType::kF32;
+  int64_t n_out = 0, n_in = 0;
+  const uint8_t* data = nullptr;
+  const float* bias = nullptr;  // [n_out], or null
+
+  const uint8_t* row(int64_t i) const { return data + static_cast<size_t>(i) * RowBytes(type, n_in); }
+};
+
+// [m, n_in] -> [m, n_out]. Backward gives dx only: the weight is frozen, and is decoded a tile at a time.
+Tensor Linear(const Context& ctx, const Weight& weight, const Tensor& x);
+
+// y += scale * dropout(x) A^T B^T, in place. x [m, n_in], a [r, n_in], b [n_out, r], y [m, n_out].
+// dropout in [0, 1): inverted dropout on x, the mask drawn from `seed` (LoRA, Hu et al. 2021, section 4.1).
+struct LoraTerm {
+  Tensor a, b;
+  float scale = 1;
+  float dropout = 0;
+  uint64_t seed = 0;
+};
+void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Tensor& y);
+
+}  // namespace thimble

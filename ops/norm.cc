@@ -1,0 +1,53 @@
+#include "ops/norm.h"
+
+#include <cmath>
+
+#include "base/check.h"
+
+namespace thimble {
+namespace {
+
+float InverseRms(const KernelTable& k, const float* x, int64_t n, float eps) {
+  return 1.0f / std::sqrt(k.dot(x, x, n) / static_cast<float>(n) + eps);
+}
+
+// With xhat = x * s and g = dy * w: dx += s * (g - xhat * mean(g * xhat)).
+void BackwardGroup(const float* x, const float* dy, const float* w, int64_t n, float s, float* dx) {
+  double sum = 0;
+  for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(dy[j] * w[j]) * x[j];
+  const float mean = static_cast<float>(sum * s / static_cast<double>(n));
+  for (int64_t j = 0; j < n; ++j) dx[j] += s * (dy[j] * w[j] - x[j] * s * mean);
+}
+
+}  // namespace
+
+Tensor RmsNorm(const Context& ctx, const Tensor& x, std::span<const float> weight, float eps) {
+  const int64_t n = static_cast<int64_t>(weight.size());
+  CHECK(n > 0 && x.cols() % n == 0);
+  const int64_t n_groups = x.size() / n;
+  Tensor y = Tensor::Empty(x.rows(), x.cols());
+  ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) {
+      const float* in = x.data() + g * n;
+      float* out = y.data() + g * n;
+      const float s = InverseRms(ctx.kernels, in, n, eps);
+      for (int64_t j = 0; j < n; ++j) out[j] = in[j] * s * weight[j];
+    }
+  });
+  if (ctx.Records({x})) {
+    y.set_requires_grad(true);
+    ctx.tape->Record([ctx, x, y, weight, eps, n, n_groups] {
+      const float* dy = y.grad();
+      float* dx = x.grad();
+      ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
+        for (int64_t g = begin; g < end; ++g) {
+          const float* in = x.data() + g * n;
+          BackwardGroup(in, dy + g * n, weight.data(), n, InverseRms(ctx.kernels, in, n, eps), dx + g * n);
+        }
+      });
+    });
+  }
+  return y;
+}
+
+}  // namespace thimble

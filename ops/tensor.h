@@ -1,0 +1,66 @@
+// The one activation type: a row-major F32 matrix with shared storage and, for training, a gradient.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace thimble {
+
+// Shape [rows, cols]. Copies share storage. Memory is aligned to 64 bytes.
+class Tensor {
+ public:
+  Tensor() = default;
+  static Tensor Empty(int64_t rows, int64_t cols);  // not initialized
+  static Tensor Zeros(int64_t rows, int64_t cols);
+
+  explicit operator bool() const { return node_ != nullptr; }
+  int64_t rows() const { return node_->rows; }
+  int64_t cols() const { return node_->cols; }
+  int64_t size() const { return node_->rows * node_->cols; }
+  float* data() const { return node_->data.get(); }
+  float* row(int64_t i) const { return node_->data.get() + i * node_->cols; }
+
+  // Whether Backward must fill grad(). Ops set it on their result if any input has it.
+  bool requires_grad() const { return node_->requires_grad; }
+  void set_requires_grad(bool on) const { node_->requires_grad = on; }
+  // Same shape as the data; zeros at first use.
+  float* grad() const;
+  bool has_grad() const { return node_->grad != nullptr; }
+  void ZeroGrad() const;
+  // For an op that computes its gradient in place of its result.
+  void SwapDataAndGrad() const { node_->data.swap(node_->grad); }
+
+ private:
+  struct Free {
+    void operator()(float* p) const;
+  };
+  using Buffer = std::unique_ptr<float[], Free>;
+  static Buffer Allocate(int64_t n);
+  struct Node {
+    int64_t rows, cols;
+    Buffer data, grad;
+    bool requires_grad = false;
+  };
+  std::shared_ptr<Node> node_;
+};
+
+// Records how to propagate gradients while a forward pass runs, and runs it backwards once. A step is
+// dropped, with the activations that it holds, as soon as it has run.
+class Tape {
+ public:
+  void Record(std::function<void()> backward) { steps_.push_back(std::move(backward)); }
+  void Backward() {
+    while (!steps_.empty()) {
+      auto step = std::move(steps_.back());
+      steps_.pop_back();
+      step();
+    }
+  }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace thimble
