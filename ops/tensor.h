@@ -29,6 +29,8 @@ class Tensor {
   float* grad() const;
   bool has_grad() const { return node_->grad != nullptr; }
   void ZeroGrad() const;
+  // Moves another tensor's gradient here (same shape).
+  void TakeGrad(const Tensor& from) const { node_->grad = std::move(from.node_->grad); }
   // For an op that computes its gradient in place of its result.
   void SwapDataAndGrad() const { node_->data.swap(node_->grad); }
 

@@ -1,0 +1,130 @@
+// The one place where formats meet math: tensors of a file become the weights of a model.
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "codec/codec.h"
+#include "model/model.h"
+
+namespace thimble {
+
+class WeightBinder {
+ public:
+  WeightBinder(Model& model) : model_(model), config_(model.config_), gguf_(model.file_.gguf.has_value()) {}
+
+  Status Bind() {
+    const auto& c = config_;
+    const int64_t q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
+    RETURN_IF_ERROR(BindMatrix(Slot::kEmbedding, 0, c.vocab_size, c.d_model, model_.embedding_));
+    RETURN_IF_ERROR(BindVector(Slot::kOutputNorm, 0, c.d_model, model_.output_norm_));
+    if (c.tied_embeddings) {
+      model_.output_ = model_.embedding_;
+    } else {
+      RETURN_IF_ERROR(BindMatrix(Slot::kOutput, 0, c.vocab_size, c.d_model, model_.output_));
+    }
+    model_.layers_.resize(static_cast<size_t>(c.n_layers));
+    for (int64_t i = 0; i < c.n_layers; ++i) {
+      Layer& layer = model_.layers_[i];
+      RETURN_IF_ERROR(BindLinear(Slot::kQ, i, q_dim, c.d_model, Slot::kQBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kK, i, kv_dim, c.d_model, Slot::kKBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kV, i, kv_dim, c.d_model, Slot::kVBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kO, i, c.d_model, q_dim, Slot::kOBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, std::nullopt, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, std::nullopt, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, std::nullopt, layer));
+      RETURN_IF_ERROR(BindVector(Slot::kAttnNorm, i, c.d_model, layer.attn_norm));
+      RETURN_IF_ERROR(BindVector(Slot::kQNorm, i, c.head_dim, layer.q_norm));
+      RETURN_IF_ERROR(BindVector(Slot::kKNorm, i, c.head_dim, layer.k_norm));
+      RETURN_IF_ERROR(BindVector(Slot::kPostAttnNorm, i, c.d_model, layer.post_attn_norm));
+      RETURN_IF_ERROR(BindVector(Slot::kFfnNorm, i, c.d_model, layer.ffn_norm));
+      RETURN_IF_ERROR(BindVector(Slot::kPostFfnNorm, i, c.d_model, layer.post_ffn_norm));
+    }
+    return {};
+  }
+
+ private:
+  // nullptr with no error: an optional tensor that is absent, or a slot that the architecture lacks.
+  Result<const TensorInfo*> Find(const TensorRow* row, int64_t layer, std::span<const int64_t> shape) {
+    const char* pattern = row == nullptr ? nullptr : gguf_ ? row->gguf : row->hf;
+    if (pattern == nullptr) return nullptr;
+    const std::string name = LayerName(pattern, layer);
+    const TensorInfo* tensor = model_.file_.tensors().Find(name);
+    if (tensor == nullptr) {
+      if (row->optional) return nullptr;
+      return MakeError(ErrorCode::kNotFound, "{}: tensor '{}' is missing", model_.file_.path, name);
+    }
+    if (!std::equal(tensor->shape.begin(), tensor->shape.end(), shape.begin(), shape.end())) {
+      return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' has shape [{}], expected [{}]",
+                       model_.file_.path, name, fmt::join(tensor->shape, ", "), fmt::join(shape, ", "));
+    }
+    if (!Info(tensor->type).decodable) {
+      return MakeError(ErrorCode::kUnsupported, "{}: tensor '{}' has type {}, which cannot be computed with",
+                       model_.file_.path, name, Name(tensor->type));
+    }
+    return tensor;
+  }
+
+  Status BindVector(Slot slot, int64_t layer, int64_t n, std::vector<float>& out) {
+    const TensorRow* row = FindRow(*config_.arch, slot);
+    ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(row, layer, std::array{n}));
+    if (tensor == nullptr) return {};
+    out.resize(static_cast<size_t>(n));
+    DecodeRow(tensor->type, tensor->bytes.data(), out.data(), n);
+    for (float& w : out) {
+      if (!std::isfinite(w)) {
+        return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite",
+                         model_.file_.path, tensor->name);
+      }
+      if (!gguf_ && row->transform == GgufTransform::kPlusOne) w += 1;
+    }
+    return {};
+  }
+
+  Status BindMatrix(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, Weight& out) {
+    ASSIGN_OR_RETURN(const TensorInfo* tensor,
+                     Find(FindRow(*config_.arch, slot), layer, std::array{n_out, n_in}));
+    if (tensor == nullptr) {
+      return MakeError(ErrorCode::kNotFound, "{}: a weight matrix is missing", model_.file_.path);
+    }
+    out = Weight{tensor->name, tensor->type, n_out, n_in, tensor->bytes.data(), nullptr};
+    // F32 rows are read in place, so they must be aligned; a safetensors file need not align them.
+    if (tensor->type == WeightType::kF32 && reinterpret_cast<uintptr_t>(out.data) % alignof(float) != 0) {
+      auto& copy = model_.owned_.emplace_back(static_cast<size_t>(n_out * n_in));
+      std::memcpy(copy.data(), out.data, tensor->bytes.size());
+      out.data = reinterpret_cast<const uint8_t*>(copy.data());
+    }
+    return {};
+  }
+
+  Status BindLinear(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, std::optional<Slot> bias,
+                    Layer& out) {
+    const size_t i = static_cast<size_t>(slot);
+    RETURN_IF_ERROR(BindMatrix(slot, layer, n_out, n_in, out.linear[i]));
+    if (bias) RETURN_IF_ERROR(BindVector(*bias, layer, n_out, out.bias[i]));
+    if (!out.bias[i].empty()) out.linear[i].bias = out.bias[i].data();
+    return {};
+  }
+
+  Model& model_;
+  const ModelConfig& config_;
+  const bool gguf_;
+};
+
+Result<std::unique_ptr<Model>> Model::Bind(ModelFile file) {
+  std::unique_ptr<Model> model(new Model);
+  model->file_ = std::move(file);
+  if (model->file_.gguf) {
+    ASSIGN_OR_RETURN(model->config_, ModelConfigFromGguf(*model->file_.gguf));
+  } else {
+    ASSIGN_OR_RETURN(model->config_, ModelConfigFromHf(*model->file_.hf));
+  }
+  RETURN_IF_ERROR(WeightBinder(*model).Bind());
+  return model;
+}
+
+Result<std::unique_ptr<Model>> Model::Load(const std::string& path) {
+  ASSIGN_OR_RETURN(ModelFile file, OpenModelFile(path));
+  return Bind(std::move(file));
+}
+
+}  // namespace thimble

@@ -1,0 +1,177 @@
+// The forward pass, for generation, evaluation and training alike.
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "base/check.h"
+#include "model/model.h"
+#include "ops/embedding.h"
+#include "ops/norm.h"
+
+namespace thimble {
+
+// What all layers of one pass share. Kept by the closures of checkpointed layers until the backward pass.
+struct ForwardState {
+  const Model& model;
+  std::vector<AppliedAdapter> adapters;
+  std::vector<AttentionSegment> segments;
+  std::shared_ptr<const RopeTable> rope, rope_local;
+  KvCache* cache = nullptr;
+
+  // A linear layer with what the adapters add to it.
+  Tensor Apply(const Context& ctx, int64_t layer, Slot slot, const Tensor& x) const {
+    Tensor y = Linear(ctx, model.layers()[layer].weight(slot), x);
+    for (const AppliedAdapter& applied : adapters) {
+      const LoraModule& module = applied.adapter->layers[layer][static_cast<size_t>(slot)];
+      if (!module.a) continue;
+      const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
+                            static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slot));
+      AddLora(ctx, x, {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y);
+    }
+    return y;
+  }
+
+  // Keys and values with what the cache holds before them.
+  std::pair<Tensor, Tensor> WithCache(int64_t layer, const Tensor& k, const Tensor& v) const {
+    if (cache == nullptr) return {k, v};
+    const size_t bytes = static_cast<size_t>(k.size()) * sizeof(float);
+    std::memcpy(cache->keys_[layer].row(cache->length_), k.data(), bytes);
+    std::memcpy(cache->values_[layer].row(cache->length_), v.data(), bytes);
+    return {cache->keys_[layer], cache->values_[layer]};
+  }
+
+  Tensor AttentionHalf(const Context& ctx, int64_t i, const Tensor& x) const {
+    const ModelConfig& c = model.config();
+    const Layer& layer = model.layers()[i];
+    const Tensor h = RmsNorm(ctx, x, layer.attn_norm, c.rms_eps);
+    Tensor q = Apply(ctx, i, Slot::kQ, h), k = Apply(ctx, i, Slot::kK, h);
+    const Tensor v = Apply(ctx, i, Slot::kV, h);
+    if (!layer.q_norm.empty()) q = RmsNorm(ctx, q, layer.q_norm, c.rms_eps);
+    if (!layer.k_norm.empty()) k = RmsNorm(ctx, k, layer.k_norm, c.rms_eps);
+    const bool local = c.is_local[i];
+    Rope(ctx, q, c.head_dim, local ? rope_local : rope, c.rope_style);
+    Rope(ctx, k, c.head_dim, local ? rope_local : rope, c.rope_style);
+    const auto [keys, values] = WithCache(i, k, v);
+    const AttentionParams params{c.n_heads, c.n_kv_heads, c.head_dim, c.attention_scale,
+                                 local ? c.sliding_window : 0};
+    Tensor y = Apply(ctx, i, Slot::kO, Attention(ctx, q, keys, values, segments, params));
+    if (!layer.post_attn_norm.empty()) y = RmsNorm(ctx, y, layer.post_attn_norm, c.rms_eps);
+    AddInto(ctx, x, y);
+    return y;
+  }
+
+  Tensor FeedForwardHalf(const Context& ctx, int64_t i, const Tensor& x) const {
+    const ModelConfig& c = model.config();
+    const Layer& layer = model.layers()[i];
+    const Tensor h = RmsNorm(ctx, x, layer.ffn_norm, c.rms_eps);
+    const Tensor gate = Apply(ctx, i, Slot::kGate, h), up = Apply(ctx, i, Slot::kUp, h);
+    Tensor y = Apply(ctx, i, Slot::kDown, GatedActivation(ctx, gate, up, c.arch->activation));
+    if (!layer.post_ffn_norm.empty()) y = RmsNorm(ctx, y, layer.post_ffn_norm, c.rms_eps);
+    AddInto(ctx, x, y);
+    return y;
+  }
+
+  Tensor RunLayer(const Context& ctx, int64_t i, const Tensor& x) const {
+    return FeedForwardHalf(ctx, i, AttentionHalf(ctx, i, x));
+  }
+};
+
+namespace {
+
+// Runs the layer without a tape, and again with one when its gradient is asked for.
+Tensor RunCheckpointed(const Context& ctx, const std::shared_ptr<const ForwardState>& state, int64_t i,
+                       const Tensor& x) {
+  Context plain = ctx;
+  plain.tape = nullptr;
+  Tensor y = state->RunLayer(plain, i, x);
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, state, i, x, y] {
+    Tape tape;
+    Context inner = ctx;
+    inner.tape = &tape;
+    const Tensor again = state->RunLayer(inner, i, x);
+    again.TakeGrad(y);
+    tape.Backward();
+  });
+  return y;
+}
+
+std::vector<int32_t> Positions(const ForwardInput& input, std::span<const int64_t> lengths) {
+  std::vector<int32_t> positions;
+  positions.reserve(input.tokens.size());
+  const int64_t first = input.cache != nullptr ? input.cache->length() : 0;
+  for (int64_t length : lengths) {
+    for (int64_t i = 0; i < length; ++i) positions.push_back(static_cast<int32_t>(first + i));
+  }
+  return positions;
+}
+
+}  // namespace
+
+KvCache::KvCache(const ModelConfig& config, int64_t capacity) : capacity_(capacity) {
+  for (int64_t i = 0; i < config.n_layers; ++i) {
+    keys_.push_back(Tensor::Empty(capacity, config.n_kv_heads * config.head_dim));
+    values_.push_back(Tensor::Empty(capacity, config.n_kv_heads * config.head_dim));
+  }
+}
+
+void KvCache::Truncate(int64_t length) {
+  CHECK(length >= 0 && length <= length_);
+  length_ = length;
+}
+
+size_t KvCache::bytes() const {
+  size_t total = 0;
+  for (const Tensor& t : keys_) total += 2 * static_cast<size_t>(t.size()) * sizeof(float);
+  return total;
+}
+
+int64_t Adapter::n_parameters() const {
+  int64_t n = 0;
+  for (const auto& layer : layers) {
+    for (const LoraModule& module : layer) {
+      if (module.a) n += module.a.size() + module.b.size();
+    }
+  }
+  return n;
+}
+
+Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {
+  const ModelConfig& c = model.config();
+  const int64_t n_tokens = static_cast<int64_t>(input.tokens.size());
+  const int64_t whole[] = {n_tokens};
+  const std::span<const int64_t> lengths = input.lengths.empty() ? whole : input.lengths;
+  CHECK(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) == n_tokens);
+  CHECK(input.cache == nullptr || (lengths.size() == 1 && ctx.tape == nullptr &&
+                                   input.cache->length() + n_tokens <= input.cache->capacity()));
+
+  auto state = std::make_shared<ForwardState>(ForwardState{.model = model, .cache = input.cache});
+  state->adapters.assign(input.adapters.begin(), input.adapters.end());
+  const auto positions = Positions(input, lengths);
+  state->rope = std::make_shared<RopeTable>(MakeRopeTable(positions, c.RopeFrequencies(false)));
+  state->rope_local = state->rope;
+  if (c.has_local_layers() && c.rope_theta_local > 0) {
+    state->rope_local = std::make_shared<RopeTable>(MakeRopeTable(positions, c.RopeFrequencies(true)));
+  }
+  int64_t begin = 0;
+  for (int64_t length : lengths) {
+    const int64_t past = input.cache != nullptr ? input.cache->length() : 0;
+    state->segments.push_back({begin, length, input.cache != nullptr ? 0 : begin, past + length});
+    begin += length;
+  }
+
+  const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
+  Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  for (int64_t i = 0; i < c.n_layers; ++i) {
+    x = ctx.tape != nullptr && input.checkpoint ? RunCheckpointed(ctx, state, i, x)
+                                                : state->RunLayer(ctx, i, x);
+  }
+  if (input.cache != nullptr) input.cache->length_ += n_tokens;
+  return RmsNorm(ctx, x, model.output_norm(), c.rms_eps);
+}
+
+Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden) {
+  return Linear(ctx, model.output(), hidden);
+}
+
+}  // namespace thimble

@@ -1,0 +1,106 @@
+// A model bound to its weights, and its one forward pass.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "formats/model_file.h"
+#include "model/config.h"
+#include "ops/attention.h"
+#include "ops/cross_entropy.h"
+#include "ops/linear.h"
+
+namespace thimble {
+
+struct Layer {
+  std::array<Weight, kNumLinearSlots> linear;  // by Slot; biases inside
+  std::array<std::vector<float>, kNumLinearSlots> bias;
+  // Empty where the architecture has none.
+  std::vector<float> attn_norm, q_norm, k_norm, post_attn_norm, ffn_norm, post_ffn_norm;
+
+  const Weight& weight(Slot slot) const { return linear[static_cast<size_t>(slot)]; }
+};
+
+// Weights point into the mapped file and are never copied, save what has to be changed on the way in.
+class Model {
+ public:
+  static Result<std::unique_ptr<Model>> Load(const std::string& path);
+  static Result<std::unique_ptr<Model>> Bind(ModelFile file);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelFile& file() const { return file_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const Weight& embedding() const { return embedding_; }
+  const Weight& output() const { return output_; }  // the embedding again where they are tied
+  const std::vector<float>& output_norm() const { return output_norm_; }
+
+ private:
+  friend class WeightBinder;
+  Model() = default;
+  ModelFile file_;
+  ModelConfig config_;
+  std::vector<Layer> layers_;
+  Weight embedding_, output_;
+  std::vector<float> output_norm_;
+  std::vector<std::vector<float>> owned_;  // weights that could not stay in the file
+};
+
+// Low-rank terms of one adapter, one per linear layer that it touches.
+struct LoraModule {
+  Tensor a, b;  // [r, n_in], [n_out, r], in the row order of the bound model
+  float scale = 1;
+};
+
+struct Adapter {
+  std::string name;
+  std::vector<std::array<LoraModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
+
+  int64_t n_parameters() const;
+};
+
+// Adapters are applied unmerged; several add up.
+struct AppliedAdapter {
+  const Adapter* adapter = nullptr;
+  float scale = 1;
+  float dropout = 0;  // training only
+  uint64_t seed = 0;  // of the dropout masks of this step
+};
+
+// Keys and values of one sequence, F32 [capacity, n_kv_heads * head_dim] per layer.
+class KvCache {
+ public:
+  KvCache(const ModelConfig& config, int64_t capacity);
+  int64_t capacity() const { return capacity_; }
+  int64_t length() const { return length_; }
+  void Truncate(int64_t length);  // forgets positions from `length` on
+  size_t bytes() const;
+
+ private:
+  friend Tensor ForwardHidden(const Context&, const Model&, const struct ForwardInput&);
+  friend struct ForwardState;
+  int64_t capacity_, length_ = 0;
+  std::vector<Tensor> keys_, values_;
+};
+
+struct ForwardInput {
+  std::span<const int32_t> tokens;  // ids in range (CHECKed)
+  // Without a cache: the lengths of the sequences that stand one after another in `tokens`, each starting at
+  // position 0 and blind to the others; empty means one sequence.
+  std::span<const int64_t> lengths = {};
+  // With a cache: one sequence that goes on where the cache ends; needs room (CHECKed).
+  KvCache* cache = nullptr;
+  std::span<const AppliedAdapter> adapters = {};
+  // Training: keep only each layer's input and run the layer again in the backward pass (Chen et al. 2016).
+  bool checkpoint = false;
+};
+
+// Hidden states after the output norm, [tokens, d_model].
+Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input);
+// Logits [rows, vocab_size] of hidden states.
+Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden);
+
+}  // namespace thimble
