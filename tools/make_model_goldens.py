@@ -1,25 +1,27 @@
 #!/usr/bin/env python3
 """Write tiny random models in Hugging Face's format, and what Transformers computes with them.
 
-Each folder under tests/golden/models/ gets config.json, the weights (random, with a fixed seed; norms and biases are random
-too, so that a mistake in any of them shows), a tiny byte-level BPE tokenizer, and expected.json:
+Each folder under tests/golden/models/ gets config.json, the weights (random, with a fixed seed; norms and biases are
+random too, so that a mistake in any of them shows), a tiny byte-level BPE tokenizer, and expected.json:
 
   sequences[]: "ids", "positions", "logits" (one row per position, the whole vocabulary), "top10" at the last position,
                and "greedy": the next 16 tokens.
 
-Every mechanism that a model is there for (window, RoPE scaling, biases ...) is switched off once in a copy: the logits must
-change, or the script stops. With --llama-cpp, gguf.json records what llama.cpp's own converter makes of the folder (metadata,
-tensor names, types, shapes and the SHA-256 of each tensor's bytes); with the llama-cpp-python package its logits on that
-GGUF are compared too.
+Every mechanism that a model is there for (window, RoPE scaling, biases ...) is switched off once in a copy: the logits
+must change, or the script stops. With --llama-cpp, gguf.json records what llama.cpp's own converter makes of the folder
+(metadata, tensor names, types, shapes and the SHA-256 of each tensor's bytes), and by how much llama.cpp's logits on
+that GGUF differ. That is large where GGUF or llama.cpp has no word for the mechanism: Mistral's window, Gemma 3's own
+layer types and query scale; and 4e-3 for Gemma 3, whose GELU llama.cpp takes from a table in F16.
 
-Needs: pip install torch transformers tokenizers safetensors gguf (and for the last part llama-cpp-python, plus the
-converter's own needs). Versions that the committed files come from: torch 2.13.0, transformers 5.23.0.
+Needs: pip install torch transformers tokenizers safetensors, and for --llama-cpp: gguf llama-cpp-python.
+The committed files come from torch 2.13.0, transformers 5.23.0, llama-cpp-python 0.3.36.
 """
 import argparse
 import contextlib
 import copy
 import hashlib
 import json
+import logging
 import math
 import pathlib
 import shutil
@@ -67,7 +69,8 @@ MODELS = {
         type="llama", config=BASE | dict(rope_parameters=rope(10000.0, rope_type="linear", factor=4.0)),
         without={"scaling": dict(rope_parameters=rope(10000.0))}),
     "mistral": dict(
-        type="mistral", config=BASE | dict(sliding_window=8, head_dim=24, rope_parameters=rope(10000.0)), shards="100KB",
+        type="mistral", shards="100KB",
+        config=BASE | dict(sliding_window=8, head_dim=24, rope_parameters=rope(10000.0)),
         without={"window": dict(sliding_window=None), "window + 1": dict(sliding_window=9)}),
     "qwen2": dict(
         type="qwen2", config=BASE | dict(vocab_size=280, tie_word_embeddings=True, rope_parameters=rope(1000000.0)),
@@ -248,7 +251,12 @@ def convert_with_llama_cpp(source, folder, out):
     import convert_hf_to_gguf as converter
     from conversion.base import TextModel
 
+    def no_file(self):
+        raise FileNotFoundError  # so that it tries the next kind of tokenizer, without the sentencepiece package
+
     TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+    TextModel._set_vocab_sentencepiece = TextModel._set_vocab_llama_hf = no_file
+    logging.disable(logging.WARNING)
     arguments, sys.argv = sys.argv, ["convert_hf_to_gguf.py", str(folder), "--outtype", "f32", "--outfile", str(out)]
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -273,6 +281,16 @@ def describe_gguf(path):
     tensors = [dict(name=t.name, type=t.tensor_type.name, shape=[int(d) for d in reversed(t.shape)],
                     sha256=hashlib.sha256(t.data.tobytes()).hexdigest()) for t in reader.tensors]
     return dict(metadata=metadata, tensors=tensors)
+
+
+def write_lines(path, value):
+    """JSON with one line for each entry of the lists and objects at the second level."""
+    def entries(v):
+        if isinstance(v, dict):
+            return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(e)}" for k, e in v.items()) + "\n}"
+        return "[\n" + ",\n".join(map(json.dumps, v)) + "\n]" if isinstance(v, list) else json.dumps(v)
+
+    path.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {entries(v)}" for k, v in value.items()) + "\n}\n")
 
 
 def compare_with_llama_cpp(path, expected):
@@ -305,9 +323,10 @@ def main():
             with tempfile.TemporaryDirectory() as scratch:
                 out = pathlib.Path(scratch) / f"{name}.gguf"
                 convert_with_llama_cpp(args.llama_cpp, folder, out)
-                (folder / "gguf.json").write_text(json.dumps(describe_gguf(out), indent=1) + "\n")
                 expected = json.loads((folder / "expected.json").read_text())
-                print(f"{name}: llama.cpp's logits differ by at most {compare_with_llama_cpp(out, expected):.2g}")
+                difference = compare_with_llama_cpp(out, expected)
+                print(f"{name}: llama.cpp's logits differ by at most {difference:.2g}")
+                write_lines(folder / "gguf.json", describe_gguf(out) | dict(llama_cpp_difference=difference))
 
 
 if __name__ == "__main__":
