@@ -29,6 +29,7 @@ c.llama_backend_init()
 class LlamaCppError(RuntimeError):
     def __init__(self, what):
         super().__init__("\n  ".join([what] + _messages[-5:]))
+        _messages.clear()
 
 
 class LlamaModel:
