@@ -1,0 +1,24 @@
+// A training run's state on disk: the adapter (PEFT), the optimizer's moments, and where the run stood.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "model/adapter.h"
+#include "train/optimizer.h"
+
+namespace thimble {
+
+struct TrainState {
+  int64_t step = 0;
+  uint64_t seed = 0;
+  Json options;  // of the run; resuming with others is refused
+};
+
+Status SaveCheckpoint(const std::string& directory, const Adapter& adapter, const Model& model,
+                      const PeftLoraConfig& config, const AdamW& optimizer, const TrainState& state);
+// Fills the adapter's tensors and the moments in place; shapes must agree.
+Result<TrainState> LoadCheckpoint(const std::string& directory, const Model& model, Adapter& adapter,
+                                  AdamW& optimizer);
+
+}  // namespace thimble

@@ -1,0 +1,248 @@
+#include "train/dataset.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "base/file.h"
+#include "base/json.h"
+
+namespace thimble {
+namespace {
+
+// Text of one role in an example: learned or only read.
+struct Piece {
+  std::string text;
+  bool learned;
+  bool parse_special;
+};
+
+ChatTemplateInputs TemplateInputs(const Json& line, const Tokenizer& tokenizer) {
+  ChatTemplateInputs inputs;
+  if (line.contains("tools")) inputs.tools = line["tools"];
+  const auto& spec = tokenizer.spec();
+  if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
+  if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+  return inputs;
+}
+
+bool IsAssistant(const Json& message) {
+  return message.is_object() && message.contains("role") && message["role"] == "assistant";
+}
+
+// Renders the conversation up to each assistant turn and including it; what the turn added is learned.
+Result<std::vector<Piece>> ChatPieces(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
+                                      const std::string& where) {
+  const Json& messages = line["messages"];
+  if (tmpl == nullptr) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: has messages, but the model has no chat template",
+                     where);
+  }
+  if (!messages.is_array() || messages.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: \"messages\" is not a list of messages", where);
+  }
+  ChatTemplateInputs inputs = TemplateInputs(line, tokenizer);
+  std::vector<Piece> pieces;
+  std::string done;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (!IsAssistant(messages[i])) {
+      inputs.messages.push_back(messages[i]);
+      continue;
+    }
+    inputs.add_generation_prompt = true;
+    ASSIGN_OR_RETURN(const std::string before, tmpl->Render(inputs));
+    inputs.messages.push_back(messages[i]);
+    inputs.add_generation_prompt = false;
+    ASSIGN_OR_RETURN(const std::string after, tmpl->Render(inputs));
+    if (!before.starts_with(done) || !after.starts_with(before)) {
+      return MakeError(
+          ErrorCode::kUnsupported,
+          "{}: the chat template rewrites earlier turns when message {} is added, so assistant turns "
+          "cannot be told apart; use prompt and completion lines",
+          where, i + 1);
+    }
+    pieces.push_back({before.substr(done.size()), false, true});
+    pieces.push_back({after.substr(before.size()), true, true});
+    done = after;
+  }
+  if (pieces.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "{}: no assistant message to learn", where);
+  return pieces;
+}
+
+Result<std::string> StringField(const Json& line, const char* key, const std::string& where) {
+  auto it = line.find(key);
+  if (it == line.end() || !it->is_string()) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: \"{}\" is missing or not a string", where, key);
+  }
+  return it->get<std::string>();
+}
+
+struct Line {
+  std::vector<Piece> pieces;
+  bool add_special = true;  // BOS/EOS; a chat template writes its own
+};
+
+Result<Line> PiecesOf(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
+                      const std::string& where) {
+  if (!line.is_object()) return MakeError(ErrorCode::kInvalidArgument, "{}: not a JSON object", where);
+  Line out;
+  if (line.contains("messages")) {
+    ASSIGN_OR_RETURN(out.pieces, ChatPieces(line, tokenizer, tmpl, where));
+    out.add_special = false;
+  } else if (line.contains("prompt")) {
+    ASSIGN_OR_RETURN(std::string prompt, StringField(line, "prompt", where));
+    ASSIGN_OR_RETURN(std::string completion, StringField(line, "completion", where));
+    out.pieces = {{std::move(prompt), false, false}, {std::move(completion), true, false}};
+  } else if (line.contains("text")) {
+    ASSIGN_OR_RETURN(std::string text, StringField(line, "text", where));
+    out.pieces = {{std::move(text), true, false}};
+  } else {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{}: needs \"text\", \"prompt\" and \"completion\", or \"messages\"", where);
+  }
+  return out;
+}
+
+// Tokenizes piece by piece, as the prompt and the answer are at run time.
+Example ToExample(const Line& line, const Tokenizer& tokenizer, int64_t max_length, bool* truncated) {
+  std::vector<TokenId> tokens;
+  std::vector<bool> learned;
+  for (const Piece& piece : line.pieces) {
+    const bool first = tokens.empty();
+    std::vector<TokenId> ids = tokenizer.Encode(piece.text, line.add_special && first, piece.parse_special);
+    // An EOS that the tokenizer adds belongs at the end of the example only.
+    if (first && line.add_special && tokenizer.spec().add_eos && !ids.empty()) ids.pop_back();
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    learned.resize(tokens.size(), piece.learned);
+  }
+  if (line.add_special && tokenizer.spec().eos) {
+    tokens.push_back(*tokenizer.spec().eos);
+    learned.push_back(true);
+  }
+  *truncated = static_cast<int64_t>(tokens.size()) > max_length;
+  if (*truncated) tokens.resize(static_cast<size_t>(max_length));
+  Example example;
+  example.labels.assign(tokens.size(), -1);
+  for (size_t i = 0; i + 1 < tokens.size(); ++i) {
+    if (learned[i + 1]) example.labels[i] = tokens[i + 1];
+  }
+  example.tokens = std::move(tokens);
+  return example;
+}
+
+// Calls fn(line, where) for each non-empty line of a JSONL file.
+Status ForEachLine(const std::string& path,
+                   const std::function<Status(const Json&, const std::string&)>& fn) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  int64_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string where = fmt::format("{}:{}", path, number);
+    ASSIGN_OR_RETURN(const Json json, ParseJson(line, where));
+    RETURN_IF_ERROR(fn(json, where));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Dataset> LoadDataset(const std::string& path, const Tokenizer& tokenizer,
+                            const ChatTemplate* chat_template, const DatasetOptions& options) {
+  Dataset dataset;
+  RETURN_IF_ERROR(ForEachLine(path, [&](const Json& json, const std::string& where) -> Status {
+    ASSIGN_OR_RETURN(const Line line, PiecesOf(json, tokenizer, chat_template, where));
+    bool truncated = false;
+    Example example = ToExample(line, tokenizer, options.max_seq_length, &truncated);
+    const int64_t n_labels =
+        std::count_if(example.labels.begin(), example.labels.end(), [](TokenId t) { return t >= 0; });
+    dataset.n_truncated += truncated;
+    if (n_labels == 0) return {};  // nothing left to learn after truncation
+    dataset.n_tokens += static_cast<int64_t>(example.tokens.size());
+    dataset.n_labels += n_labels;
+    dataset.examples.push_back(std::move(example));
+    return {};
+  }));
+  if (dataset.examples.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "{}: no example to learn from", path);
+  return dataset;
+}
+
+Result<std::vector<PromptAndAnswer>> LoadPrompts(const std::string& path, const Tokenizer& tokenizer,
+                                                 const ChatTemplate* chat_template) {
+  std::vector<PromptAndAnswer> prompts;
+  RETURN_IF_ERROR(ForEachLine(path, [&](const Json& json, const std::string& where) -> Status {
+    if (json.is_object() && json.contains("messages")) {
+      const Json& messages = json["messages"];
+      if (chat_template == nullptr) {
+        return MakeError(ErrorCode::kInvalidArgument, "{}: has messages, but the model has no chat template",
+                         where);
+      }
+      if (!messages.is_array() || messages.empty() || !IsAssistant(messages.back())) {
+        return MakeError(ErrorCode::kInvalidArgument, "{}: the last message is not the assistant's", where);
+      }
+      ASSIGN_OR_RETURN(std::string answer, StringField(messages.back(), "content", where));
+      ChatTemplateInputs inputs = TemplateInputs(json, tokenizer);
+      inputs.messages = messages;
+      inputs.messages.erase(inputs.messages.size() - 1);
+      inputs.add_generation_prompt = true;
+      ASSIGN_OR_RETURN(const std::string prompt, chat_template->Render(inputs));
+      prompts.push_back({tokenizer.Encode(prompt, false, true), std::move(answer)});
+    } else {
+      if (!json.is_object()) return MakeError(ErrorCode::kInvalidArgument, "{}: not a JSON object", where);
+      ASSIGN_OR_RETURN(const std::string prompt, StringField(json, "prompt", where));
+      ASSIGN_OR_RETURN(std::string answer, StringField(json, "completion", where));
+      std::vector<TokenId> ids = tokenizer.Encode(prompt, true, false);
+      if (tokenizer.spec().add_eos && !ids.empty()) ids.pop_back();
+      prompts.push_back({std::move(ids), std::move(answer)});
+    }
+    return {};
+  }));
+  if (prompts.empty()) return MakeError(ErrorCode::kInvalidArgument, "{}: no prompts", path);
+  return prompts;
+}
+
+int64_t TrainBatch::n_labels() const {
+  return std::count_if(labels.begin(), labels.end(), [](TokenId t) { return t >= 0; });
+}
+
+TrainBatch MakeBatch(const std::vector<const Example*>& examples) {
+  TrainBatch batch;
+  for (const Example* example : examples) {
+    batch.tokens.insert(batch.tokens.end(), example->tokens.begin(), example->tokens.end());
+    batch.labels.insert(batch.labels.end(), example->labels.begin(), example->labels.end());
+    batch.lengths.push_back(static_cast<int64_t>(example->tokens.size()));
+  }
+  return batch;
+}
+
+std::vector<std::vector<const Example*>> DealBatches(const Dataset& dataset, int64_t batch_size, bool pack,
+                                                     int64_t max_seq_length, uint64_t seed) {
+  std::vector<size_t> order(dataset.examples.size());
+  std::iota(order.begin(), order.end(), 0);
+  Random random(seed);
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.Below(i)]);
+
+  std::vector<std::vector<const Example*>> batches;
+  int64_t used = 0;
+  const int64_t capacity = batch_size * max_seq_length;
+  for (size_t index : order) {
+    const Example* example = &dataset.examples[index];
+    const int64_t length = static_cast<int64_t>(example->tokens.size());
+    const bool full = batches.empty() || (pack ? used + length > capacity
+                                               : static_cast<int64_t>(batches.back().size()) == batch_size);
+    if (full) {
+      batches.emplace_back();
+      used = 0;
+    }
+    batches.back().push_back(example);
+    used += length;
+  }
+  return batches;
+}
+
+}  // namespace thimble

@@ -1,0 +1,319 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "train/checkpoint.h"
+
+namespace thimble {
+namespace {
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
+  std::vector<Tensor> tensors;
+  for (const auto& layer : adapter.layers) {
+    for (const LoraModule& module : layer) {
+      if (!module.a) continue;
+      tensors.push_back(module.a);
+      tensors.push_back(module.b);
+    }
+  }
+  return tensors;
+}
+
+// What must not change between a run and its continuation.
+Json ResumeKey(const TrainOptions& o, const Dataset& data) {
+  return {{"rank", o.lora.rank},
+          {"alpha", o.lora.alpha},
+          {"rslora", o.lora.rslora},
+          {"dropout", o.lora.dropout},
+          {"learning_rate", o.learning_rate},
+          {"batch_size", o.batch_size},
+          {"gradient_accumulation", o.gradient_accumulation},
+          {"max_seq_length", o.max_seq_length},
+          {"pack", o.pack},
+          {"n_examples", data.examples.size()},
+          {"n_tokens", data.n_tokens}};
+}
+
+// Hands out the batches of each optimizer step, epoch after epoch; the order depends on the seed alone.
+class BatchFeed {
+ public:
+  BatchFeed(const Dataset& data, const TrainOptions& options) : data_(data), options_(options) {}
+
+  int64_t StepsPerEpoch() const {
+    const auto batches = Deal(0);
+    return (static_cast<int64_t>(batches.size()) + options_.gradient_accumulation - 1) /
+           options_.gradient_accumulation;
+  }
+  std::vector<TrainBatch> Next() {
+    std::vector<TrainBatch> step;
+    if (next_ == epoch_batches_.size()) {
+      epoch_batches_ = Deal(epoch_++);
+      next_ = 0;
+    }
+    for (int64_t i = 0; i < options_.gradient_accumulation && next_ < epoch_batches_.size(); ++i) {
+      step.push_back(MakeBatch(epoch_batches_[next_++]));
+    }
+    return step;
+  }
+
+ private:
+  std::vector<std::vector<const Example*>> Deal(uint64_t epoch) const {
+    return DealBatches(data_, options_.batch_size, options_.pack, options_.max_seq_length,
+                       options_.seed * 1000003 + epoch);
+  }
+  const Dataset& data_;
+  const TrainOptions& options_;
+  std::vector<std::vector<const Example*>> epoch_batches_;
+  size_t next_ = 0;
+  uint64_t epoch_ = 0;
+};
+
+std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& o) {
+  std::vector<TrainBatch> batches;
+  for (const auto& examples : DealBatches(data, o.batch_size, true, o.max_seq_length, 0)) {
+    batches.push_back(MakeBatch(examples));
+  }
+  return batches;
+}
+
+// A run from its first to its last step.
+class TrainRun {
+ public:
+  TrainRun(const Context& ctx, const TrainJob& job, Adapter& adapter, const ProgressFn& progress,
+           const StepLogFn& log)
+      : job_(job),
+        options_(job.options),
+        adapter_(adapter),
+        progress_(progress),
+        log_(log),
+        trainer_(ctx, job.model, adapter, job.options),
+        feed_(job.data, job.options) {}
+
+  Result<TrainSummary> Run() {
+    total_ = options_.max_steps > 0
+                 ? options_.max_steps
+                 : std::max<int64_t>(
+                       1, std::llround(options_.epochs * static_cast<double>(feed_.StepsPerEpoch())));
+    int64_t step = 0;
+    if (!job_.resume.empty()) {
+      ASSIGN_OR_RETURN(step, Resume());
+    }
+    if (job_.eval_data != nullptr) eval_batches_ = EvalBatches(*job_.eval_data, options_);
+    if (step == 0) summary_.eval_loss_before = Evaluate(0);
+    for (; step < total_; ++step) {
+      RETURN_IF_ERROR(OneStep(step));
+      const bool last = step + 1 == total_;
+      if (options_.eval_steps > 0 && (step + 1) % options_.eval_steps == 0 && !last) Evaluate(step + 1);
+      if (options_.save_steps > 0 && (step + 1) % options_.save_steps == 0 && !last) {
+        RETURN_IF_ERROR(Checkpoint(step + 1));
+      }
+    }
+    summary_.steps = total_;
+    summary_.n_parameters = adapter_.n_parameters();
+    summary_.eval_loss = Evaluate(total_);
+    if (summary_.seconds > 0)
+      summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
+    RETURN_IF_ERROR(
+        SavePeftAdapter(adapter_, job_.model, ToPeftConfig(options_.lora, job_.model), job_.output));
+    return std::move(summary_);
+  }
+
+ private:
+  Result<int64_t> Resume() {
+    ASSIGN_OR_RETURN(const TrainState state,
+                     LoadCheckpoint(job_.resume, job_.model, adapter_, trainer_.optimizer()));
+    if (state.seed != options_.seed || DumpJson(state.options) != DumpJson(ResumeKey(options_, job_.data))) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: was made with other data or options ({}); resume with the same ones", job_.resume,
+                       DumpJson(state.options));
+    }
+    for (int64_t i = 0; i < state.step; ++i) feed_.Next();
+    return state.step;
+  }
+
+  Status OneStep(int64_t step) {
+    const double rate =
+        options_.learning_rate * ScheduleFactor(options_.schedule, step, options_.warmup_steps, total_);
+    const double begin = Seconds();
+    const StepResult result = trainer_.Step(feed_.Next(), rate);
+    summary_.seconds += Seconds() - begin;
+    summary_.n_tokens += result.n_tokens;
+    if (summary_.log.empty()) summary_.first_loss = result.loss;
+    summary_.last_loss = result.loss;
+    Log({{"step", step + 1},
+         {"loss", result.loss},
+         {"grad_norm", result.grad_norm},
+         {"learning_rate", rate},
+         {"tokens", result.n_tokens},
+         {"seconds", Seconds() - begin}});
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "step {}: the loss is not finite; try a smaller learning rate than {}", step + 1,
+                       options_.learning_rate);
+    }
+    const bool go_on = !progress_ || progress_({.stage = "tune",
+                                                .done = static_cast<double>(step + 1),
+                                                .total = static_cast<double>(total_),
+                                                .unit = "steps",
+                                                .note = fmt::format("loss {:.4f}", result.loss)});
+    if (go_on) return {};
+    RETURN_IF_ERROR(Checkpoint(step + 1));
+    return MakeError(ErrorCode::kCancelled, "interrupted after step {}; go on with --resume {}", step + 1,
+                     CheckpointPath(step + 1));
+  }
+
+  std::optional<double> Evaluate(int64_t step) {
+    if (eval_batches_.empty()) return std::nullopt;
+    const double loss = trainer_.Evaluate(eval_batches_);
+    Log({{"step", step}, {"eval_loss", loss}});
+    return loss;
+  }
+
+  void Log(Json entry) {
+    if (log_) log_(entry);
+    summary_.log.push_back(std::move(entry));
+  }
+
+  std::string CheckpointPath(int64_t step) const {
+    return fmt::format("{}/checkpoint-{}", job_.output, step);
+  }
+
+  Status Checkpoint(int64_t step) {
+    std::error_code ec;
+    std::filesystem::create_directories(job_.output, ec);
+    return SaveCheckpoint(CheckpointPath(step), adapter_, job_.model, ToPeftConfig(options_.lora, job_.model),
+                          trainer_.optimizer(), {step, options_.seed, ResumeKey(options_, job_.data)});
+  }
+
+  const TrainJob& job_;
+  const TrainOptions& options_;
+  Adapter& adapter_;
+  const ProgressFn& progress_;
+  const StepLogFn& log_;
+  LoraTrainer trainer_;
+  BatchFeed feed_;
+  std::vector<TrainBatch> eval_batches_;
+  TrainSummary summary_;
+  int64_t total_ = 0;
+};
+
+}  // namespace
+
+LoraTrainer::LoraTrainer(const Context& ctx, const Model& model, Adapter& adapter,
+                         const TrainOptions& options)
+    : ctx_(ctx),
+      model_(model),
+      adapter_(adapter),
+      options_(options),
+      optimizer_(TrainableTensors(adapter), options.adamw) {}
+
+StepResult LoraTrainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
+  StepResult result{.learning_rate = learning_rate};
+  for (const TrainBatch& batch : batches) result.n_labels += batch.n_labels();
+  const uint64_t step_seed =
+      options_.seed * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(optimizer_.n_steps()) * 4096;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const TrainBatch& batch = batches[i];
+    Tape tape;
+    Context ctx = ctx_;
+    ctx.tape = &tape;
+    const AppliedAdapter applied{&adapter_, 1, static_cast<float>(options_.lora.dropout), step_seed + i};
+    const Tensor hidden = ForwardHidden(ctx, model_,
+                                        {.tokens = batch.tokens,
+                                         .lengths = batch.lengths,
+                                         .adapters = {&applied, 1},
+                                         .checkpoint = options_.grad_checkpoint});
+    const double share =
+        static_cast<double>(batch.n_labels()) / static_cast<double>(std::max<int64_t>(1, result.n_labels));
+    const auto loss =
+        LinearCrossEntropy(ctx, model_.output(), hidden, batch.labels, static_cast<float>(share));
+    tape.Backward();
+    result.loss += loss.mean_loss * share;
+    result.n_tokens += static_cast<int64_t>(batch.tokens.size());
+  }
+  result.grad_norm = optimizer_.GradNorm();
+  const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
+  optimizer_.Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
+  return result;
+}
+
+double LoraTrainer::Evaluate(const std::vector<TrainBatch>& batches) const {
+  const AppliedAdapter applied{.adapter = &adapter_};
+  double total = 0;
+  int64_t n = 0;
+  for (const TrainBatch& batch : batches) {
+    const Tensor hidden = ForwardHidden(
+        ctx_, model_, {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}});
+    const auto loss = LinearCrossEntropy(ctx_, model_.output(), hidden, batch.labels);
+    total += loss.mean_loss * static_cast<double>(loss.n_labels);
+    n += loss.n_labels;
+  }
+  return n > 0 ? total / static_cast<double>(n) : 0;
+}
+
+Result<Adapter> CreateLora(const Model& model, const LoraOptions& options, uint64_t seed) {
+  const ArchRow& arch = *model.config().arch;
+  std::vector<std::string> known;
+  for (int s = 0; s < kNumLinearSlots; ++s) known.push_back(ShortModuleName(arch, static_cast<Slot>(s)));
+  for (const std::string& name : options.target_modules) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      return MakeError(ErrorCode::kInvalidArgument, "target module '{}' is not one of {}", name,
+                       fmt::join(known, ", "));
+    }
+  }
+  Adapter adapter;
+  adapter.layers.resize(model.layers().size());
+  Random random(seed);
+  const double r = static_cast<double>(options.rank);
+  for (size_t i = 0; i < adapter.layers.size(); ++i) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const auto& targets = options.target_modules;
+      if (!targets.empty() && std::find(targets.begin(), targets.end(), known[s]) == targets.end()) continue;
+      const Weight& w = model.layers()[i].linear[s];
+      if (options.rank < 1 || options.rank > std::min(w.n_in, w.n_out)) {
+        return MakeError(ErrorCode::kInvalidArgument, "rank {} does not fit {} [{}, {}]", options.rank,
+                         w.name, w.n_out, w.n_in);
+      }
+      LoraModule& module = adapter.layers[i][s];
+      module.a = Tensor::Empty(options.rank, w.n_in);
+      module.b = Tensor::Zeros(w.n_out, options.rank);
+      module.scale = static_cast<float>(options.alpha / (options.rslora ? std::sqrt(r) : r));
+      const double bound = 1 / std::sqrt(static_cast<double>(w.n_in));
+      for (int64_t j = 0; j < module.a.size(); ++j) {
+        module.a.data()[j] = static_cast<float>((2 * random.Uniform() - 1) * bound);
+      }
+    }
+  }
+  return adapter;
+}
+
+PeftLoraConfig ToPeftConfig(const LoraOptions& options, const Model& model) {
+  PeftLoraConfig config;
+  config.r = options.rank;
+  config.lora_alpha = options.alpha;
+  config.lora_dropout = options.dropout;
+  config.use_rslora = options.rslora;
+  config.base_model_name_or_path = model.file().path;
+  config.target_modules = options.target_modules;
+  if (config.target_modules.empty()) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      config.target_modules.push_back(ShortModuleName(*model.config().arch, static_cast<Slot>(s)));
+    }
+  }
+  return config;
+}
+
+Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
+                           const StepLogFn& log) {
+  ASSIGN_OR_RETURN(Adapter adapter, CreateLora(job.model, job.options.lora, job.options.seed));
+  return TrainRun(ctx, job, adapter, progress, log).Run();
+}
+
+}  // namespace thimble

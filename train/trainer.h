@@ -1,0 +1,99 @@
+// LoRA fine-tuning on a frozen base of any weight type.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "base/result.h"
+#include "model/adapter.h"
+#include "model/model.h"
+#include "train/dataset.h"
+#include "train/optimizer.h"
+
+namespace thimble {
+
+struct LoraOptions {
+  int64_t rank = 8;
+  double alpha = 16;
+  double dropout = 0;
+  bool rslora = false;
+  std::vector<std::string> target_modules;  // short names ("q_proj"); empty means all linear layers
+};
+
+// A new adapter: A uniform in +-1/sqrt(n_in) (PEFT's Kaiming-uniform with a = sqrt(5)), B zero.
+Result<Adapter> CreateLora(const Model& model, const LoraOptions& options, uint64_t seed);
+PeftLoraConfig ToPeftConfig(const LoraOptions& options, const Model& model);
+
+struct TrainOptions {
+  LoraOptions lora;
+  double learning_rate = 2e-4;
+  AdamWOptions adamw;
+  Schedule schedule = Schedule::kCosine;
+  int64_t warmup_steps = 0;
+  double max_grad_norm = 1;  // 0: no clipping
+  int64_t batch_size = 4;
+  int64_t gradient_accumulation = 1;
+  int64_t max_seq_length = 512;
+  bool pack = false;
+  double epochs = 1;
+  int64_t max_steps = 0;                   // > 0: instead of epochs
+  int64_t eval_steps = 0, save_steps = 0;  // 0: at the end only
+  uint64_t seed = 42;
+  bool grad_checkpoint = false;  // recompute each layer in the backward pass: less memory, a third more time
+};
+
+struct StepResult {
+  double loss = 0;       // mean over labels, nats
+  double grad_norm = 0;  // before clipping
+  double learning_rate = 0;
+  int64_t n_tokens = 0, n_labels = 0;
+};
+
+// One optimizer step at a time, for tests and for Train().
+class LoraTrainer {
+ public:
+  // The adapter's tensors are trained in place.
+  LoraTrainer(const Context& ctx, const Model& model, Adapter& adapter, const TrainOptions& options);
+  // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
+  StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
+  // Mean loss per label without dropout or gradients.
+  double Evaluate(const std::vector<TrainBatch>& batches) const;
+  AdamW& optimizer() { return optimizer_; }
+
+ private:
+  Context ctx_;
+  const Model& model_;
+  Adapter& adapter_;
+  const TrainOptions& options_;
+  AdamW optimizer_;
+};
+
+// What happened, for the log, the report and resuming: one JSON object per logged step.
+using StepLogFn = std::function<void(const Json&)>;
+
+struct TrainSummary {
+  int64_t steps = 0, n_tokens = 0, n_parameters = 0;
+  double seconds = 0, tokens_per_second = 0;  // of training steps, evaluation not counted
+  double first_loss = 0, last_loss = 0;
+  std::optional<double> eval_loss_before, eval_loss;
+  std::vector<Json> log;
+};
+
+// Trains and writes the adapter to `output` (PEFT format), with checkpoints in output/checkpoint-N from which
+// `resume` goes on to the same losses. Cancelling (progress returns false) saves a checkpoint first.
+struct TrainJob {
+  const Model& model;
+  const Dataset& data;
+  const Dataset* eval_data = nullptr;
+  TrainOptions options;
+  std::string output;
+  std::string resume;  // a checkpoint folder, or empty
+};
+Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
+                           const StepLogFn& log);
+
+}  // namespace thimble
