@@ -1,0 +1,256 @@
+#include "model/adapter.h"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "codec/codec.h"
+#include "formats/gguf_lora.h"
+
+namespace thimble {
+namespace {
+
+constexpr const char* kPeftPrefix = "base_model.model.";
+
+struct Target {
+  int64_t layer;
+  Slot slot;
+};
+
+// The order of B's rows for one linear layer: the model's row i is the file's row order(i).
+using RowOrder = std::function<int64_t(int64_t)>;
+
+// Head rows are permuted in GGUF only; `file_is_gguf` and `model_is_gguf` say whether a side has them
+// permuted.
+RowOrder OrderOf(const ModelConfig& c, Slot slot, bool from_gguf, bool to_gguf) {
+  const TensorRow* row = FindRow(*c.arch, slot);
+  if (row->transform != GgufTransform::kPermuteHeads || from_gguf == to_gguf)
+    return [](int64_t i) { return i; };
+  const int64_t head_dim = c.head_dim;
+  if (to_gguf) return [head_dim](int64_t i) { return PermutedRow(i, head_dim); };
+  // The inverse: row (j, i) of a head went to row (i, j).
+  return [head_dim](int64_t row) {
+    const int64_t head = row / head_dim, within = row % head_dim, half = head_dim / 2;
+    return head * head_dim + within % half * 2 + within / half;
+  };
+}
+
+Result<Tensor> DecodeTensor(const std::string& path, const TensorInfo& info, int64_t rows, int64_t cols) {
+  if (info.shape != std::vector<int64_t>{rows, cols}) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: tensor '{}' has shape [{}], the model needs [{}, {}]",
+                     path, info.name, fmt::join(info.shape, ", "), rows, cols);
+  }
+  if (!Info(info.type).decodable) {
+    return MakeError(ErrorCode::kUnsupported, "{}: tensor '{}' has type {}", path, info.name,
+                     Name(info.type));
+  }
+  Tensor t = Tensor::Empty(rows, cols);
+  const size_t row_bytes = RowBytes(info.type, cols);
+  for (int64_t i = 0; i < rows; ++i) DecodeRow(info.type, info.bytes.data() + i * row_bytes, t.row(i), cols);
+  for (int64_t i = 0; i < t.size(); ++i) {
+    if (!std::isfinite(t.data()[i])) {
+      return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite", path,
+                       info.name);
+    }
+  }
+  return t;
+}
+
+Tensor ReorderRows(const Tensor& t, const RowOrder& order) {
+  Tensor out = Tensor::Empty(t.rows(), t.cols());
+  for (int64_t i = 0; i < t.rows(); ++i) {
+    std::memcpy(out.row(i), t.row(order(i)), static_cast<size_t>(t.cols()) * sizeof(float));
+  }
+  return out;
+}
+
+// Names of a model's linear layers, by which an adapter's tensors are found.
+std::unordered_map<std::string, Target> TargetsByName(const ModelConfig& c, bool gguf_names) {
+  std::unordered_map<std::string, Target> targets;
+  for (int64_t layer = 0; layer < c.n_layers; ++layer) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const Slot slot = static_cast<Slot>(s);
+      const std::string name =
+          gguf_names ? LayerName(FindRow(*c.arch, slot)->gguf, layer) : HfModuleName(*c.arch, slot, layer);
+      targets[name] = {layer, slot};
+    }
+  }
+  return targets;
+}
+
+// One half of a module, from the file into the adapter.
+Status Place(const std::string& path, const TensorInfo& info, bool is_a, const Target& target,
+             const Model& model, bool file_is_gguf, Adapter& adapter) {
+  LoraModule& module = adapter.layers[target.layer][static_cast<size_t>(target.slot)];
+  const Weight& w = model.layers()[target.layer].weight(target.slot);
+  const int64_t rank = info.shape.size() == 2 ? info.shape[is_a ? 0 : 1] : 0;
+  if (rank < 1 || rank > w.n_in) {
+    return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' has no sensible rank", path, info.name);
+  }
+  if (is_a) {
+    ASSIGN_OR_RETURN(module.a, DecodeTensor(path, info, rank, w.n_in));
+  } else {
+    ASSIGN_OR_RETURN(Tensor b, DecodeTensor(path, info, w.n_out, rank));
+    module.b =
+        ReorderRows(b, OrderOf(model.config(), target.slot, file_is_gguf, model.file().gguf.has_value()));
+  }
+  return {};
+}
+
+Status CheckComplete(const std::string& path, const Model& model, const Adapter& adapter) {
+  bool any = false;
+  for (size_t i = 0; i < adapter.layers.size(); ++i) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const LoraModule& m = adapter.layers[i][s];
+      if (!m.a && !m.b) continue;
+      any = true;
+      if (!m.a || !m.b || m.a.rows() != m.b.cols()) {
+        return MakeError(ErrorCode::kCorrupt, "{}: {} lacks one of lora_A and lora_B, or their ranks differ",
+                         path,
+                         HfModuleName(*model.config().arch, static_cast<Slot>(s), static_cast<int64_t>(i)));
+      }
+    }
+  }
+  if (!any) return MakeError(ErrorCode::kCorrupt, "{}: the adapter has no tensors", path);
+  return {};
+}
+
+Result<Adapter> LoadPeft(const std::string& path, const Model& model) {
+  ASSIGN_OR_RETURN(const PeftAdapter file, ReadPeftAdapter(path));
+  if (file.peft_type != "LORA" || file.lora.use_dora || file.lora.bias != "none" ||
+      file.lora.fan_in_fan_out) {
+    return MakeError(
+        ErrorCode::kUnsupported,
+        "{}: only plain LoRA and rsLoRA adapters are supported (peft_type {}, use_dora {}, bias {})", path,
+        file.peft_type, file.lora.use_dora, file.lora.bias);
+  }
+  Adapter adapter{.name = path};
+  adapter.layers.resize(model.layers().size());
+  const auto targets = TargetsByName(model.config(), false);
+  for (const TensorInfo& info : file.weights.tensors) {
+    const bool is_a = info.name.ends_with(".lora_A.weight"), is_b = info.name.ends_with(".lora_B.weight");
+    std::string module = info.name;
+    if (is_a || is_b) module.resize(module.size() - std::strlen(".lora_A.weight"));
+    if (module.starts_with(kPeftPrefix)) module.erase(0, std::strlen(kPeftPrefix));
+    const auto target = targets.find(module);
+    if ((!is_a && !is_b) || target == targets.end()) {
+      return MakeError(ErrorCode::kUnsupported,
+                       "{}: tensor '{}' is not the LoRA of a linear layer of this model", path, info.name);
+    }
+    RETURN_IF_ERROR(Place(path, info, is_a, target->second, model, false, adapter));
+    adapter.layers[target->second.layer][static_cast<size_t>(target->second.slot)].scale =
+        static_cast<float>(file.lora.Scale(module));
+  }
+  RETURN_IF_ERROR(CheckComplete(path, model, adapter));
+  return adapter;
+}
+
+Result<Adapter> LoadGguf(const std::string& path, const Model& model) {
+  ASSIGN_OR_RETURN(const GgufLora lora, ReadGgufLora(path));
+  if (lora.arch != model.config().arch->gguf_arch) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{}: the adapter is for architecture '{}', the model is '{}'", path, lora.arch,
+                     model.config().arch->gguf_arch);
+  }
+  Adapter adapter{.name = path};
+  adapter.layers.resize(model.layers().size());
+  const auto targets = TargetsByName(model.config(), true);
+  for (const TensorInfo& info : lora.file.tensors) {
+    const bool is_a = info.name.ends_with(".lora_a"), is_b = info.name.ends_with(".lora_b");
+    const auto target = targets.find(info.name.substr(0, info.name.size() - (is_a || is_b ? 7 : 0)));
+    if ((!is_a && !is_b) || target == targets.end()) {
+      return MakeError(ErrorCode::kUnsupported,
+                       "{}: tensor '{}' is not the LoRA of a linear layer of this model", path, info.name);
+    }
+    RETURN_IF_ERROR(Place(path, info, is_a, target->second, model, true, adapter));
+  }
+  RETURN_IF_ERROR(CheckComplete(path, model, adapter));
+  for (auto& layer : adapter.layers) {
+    for (LoraModule& m : layer) {
+      if (m.a && lora.alpha != 0) m.scale = lora.alpha / static_cast<float>(m.a.rows());
+    }
+  }
+  return adapter;
+}
+
+// Memory for tensors that are written under a table of views.
+class OwnedTable {
+ public:
+  void Add(const std::string& name, const Tensor& t) {
+    kept_.push_back(t);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(t.data());
+    table_.Add({name,
+                WeightType::kF32,
+                {t.rows(), t.cols()},
+                {bytes, static_cast<size_t>(t.size()) * sizeof(float)}});
+  }
+  const TensorTable& table() const { return table_; }
+
+ private:
+  std::vector<Tensor> kept_;
+  TensorTable table_;
+};
+
+// B as a file of the given kind wants it, scaled.
+Tensor ExportB(const Model& model, Slot slot, const LoraModule& module, bool to_gguf, float scale) {
+  Tensor b = ReorderRows(module.b, OrderOf(model.config(), slot, model.file().gguf.has_value(), to_gguf));
+  for (int64_t i = 0; i < b.size(); ++i) b.data()[i] *= scale;
+  return b;
+}
+
+}  // namespace
+
+int64_t PermutedRow(int64_t row, int64_t head_dim) {
+  const int64_t head = row / head_dim, within = row % head_dim;
+  return head * head_dim + within % 2 * (head_dim / 2) + within / 2;
+}
+
+std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer) {
+  std::string name = LayerName(FindRow(arch, slot)->hf, layer);
+  return name.substr(0, name.rfind(".weight"));
+}
+
+std::string ShortModuleName(const ArchRow& arch, Slot slot) {
+  const std::string name = HfModuleName(arch, slot, 0);
+  return name.substr(name.rfind('.') + 1);
+}
+
+Result<Adapter> LoadAdapter(const std::string& path, const Model& model) {
+  std::error_code ec;
+  return std::filesystem::is_directory(path, ec) ? LoadPeft(path, model) : LoadGguf(path, model);
+}
+
+Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,
+                       const std::string& directory) {
+  OwnedTable table;
+  for (size_t i = 0; i < adapter.layers.size(); ++i) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const LoraModule& m = adapter.layers[i][s];
+      if (!m.a) continue;
+      const Slot slot = static_cast<Slot>(s);
+      const std::string module =
+          kPeftPrefix + HfModuleName(*model.config().arch, slot, static_cast<int64_t>(i));
+      table.Add(module + ".lora_A.weight", m.a);
+      table.Add(module + ".lora_B.weight", ExportB(model, slot, m, false, 1));
+    }
+  }
+  return WritePeftAdapter(directory, config, table.table());
+}
+
+Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path) {
+  OwnedTable table;
+  const ArchRow& arch = *model.config().arch;
+  for (size_t i = 0; i < adapter.layers.size(); ++i) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const LoraModule& m = adapter.layers[i][s];
+      if (!m.a) continue;
+      const Slot slot = static_cast<Slot>(s);
+      const std::string base = LayerName(FindRow(arch, slot)->gguf, static_cast<int64_t>(i));
+      table.Add(base + ".lora_a", m.a);
+      table.Add(base + ".lora_b", ExportB(model, slot, m, true, m.scale));
+    }
+  }
+  return WriteGgufLora(path, arch.gguf_arch, 0, table.table());
+}
+
+}  // namespace thimble

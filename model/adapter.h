@@ -1,0 +1,32 @@
+// LoRA adapters: from and to PEFT folders and GGUF files, in the row order of the model that they are bound
+// to.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "formats/peft_adapter.h"
+#include "model/model.h"
+
+namespace thimble {
+
+// Reads a PEFT folder or a GGUF LoRA file. Every tensor must belong to a linear layer of `model` and have its
+// shape; what is not LoRA (DoRA, biases, embeddings) is refused with a message that names it.
+Result<Adapter> LoadAdapter(const std::string& path, const Model& model);
+
+// `config` describes the modules as PEFT wants them; its scale must be what the adapter's modules carry.
+Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,
+                       const std::string& directory);
+// GGUF has one alpha per file and no rsLoRA: each module's scale is folded into B, and alpha = 0 says so.
+Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path);
+
+// Hugging Face's name of a linear layer: "model.layers.0.self_attn.q_proj".
+std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer);
+// "q_proj"
+std::string ShortModuleName(const ArchRow& arch, Slot slot);
+
+// New row i of a matrix permuted for interleaved RoPE is old row PermutedRow(i, head_dim) (llama.cpp's
+// convert, LlamaModel.permute).
+int64_t PermutedRow(int64_t row, int64_t head_dim);
+
+}  // namespace thimble
