@@ -1,6 +1,6 @@
 // The table of kernels, one per tier (ISA). Raw pointers and sizes; single-threaded; no allocation.
-// A kernel unit includes only intrinsics, <stdint.h>, <stddef.h>, <math.h>, <string.h> and this folder's POD headers,
-// so that no inline std:: function is compiled with flags that an older CPU cannot run.
+// A kernel unit includes only intrinsics, <stdint.h>, <stddef.h>, <math.h>, <string.h> and this folder's POD
+// headers, so that no inline std:: function is compiled with flags that an older CPU cannot run.
 #pragma once
 
 #include <stddef.h>
@@ -23,22 +23,23 @@ struct KernelTable {
 
   // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
   // c[m,n] = a[m,k] * b[n,k]^T
-  void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-                  int64_t ldc, bool accumulate);
+  void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+                  float* c, int64_t ldc, bool accumulate);
   // c[m,n] = a[m,k] * b[k,n]
-  void (*gemm_nn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-                  int64_t ldc, bool accumulate);
+  void (*gemm_nn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+                  float* c, int64_t ldc, bool accumulate);
   // c[m,n] = a[k,m]^T * b[k,n]
-  void (*gemm_tn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-                  int64_t ldc, bool accumulate);
+  void (*gemm_tn)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+                  float* c, int64_t ldc, bool accumulate);
 
   // --- Weight rows to F32 (bit-equal to codec's DecodeRow). Null entries: type not decodable.
   void (*decode_row[kMaxWeightTypes])(const void* src, float* dst, int64_t n);
 
   // --- Integer products. x -> blocks; n is a multiple of 32.
   void (*quantize_activations)(const float* x, ActivationBlock* blocks, int64_t n);
-  // y[i * ldy + j] = dot(w row j, x row i), for n_rows weight rows of k columns (`w_stride` bytes apart) and m
-  // activation rows (k / 32 blocks each, contiguous). Null entries: the type has no integer product; decode instead.
+  // y[i * ldy + j] = dot(w row j, x row i), for n_rows weight rows of k columns (`w_stride` bytes apart) and
+  // m activation rows (k / 32 blocks each, contiguous). Null entries: the type has no integer product; decode
+  // instead.
   void (*matmul_q[kMaxWeightTypes])(int64_t m, int64_t n_rows, int64_t k, const void* w, size_t w_stride,
                                     const ActivationBlock* x, float* y, int64_t ldy);
 

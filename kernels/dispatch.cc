@@ -1,0 +1,114 @@
+// Which tiers this CPU runs, and which one is used.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/kernels.h"
+#include "kernels/tiers.h"
+
+namespace thimble {
+namespace {
+
+struct Tier {
+  const char* name;
+  bool (*supported)();
+  void (*fill)(KernelTable* table);
+};
+
+void FillRef(KernelTable* table) {
+  ref::FillGemm(table);
+  ref::FillRows(table);
+  ref::FillDecode(table);
+  ref::FillMatmulQ(table);
+}
+
+#if defined(__x86_64__)
+// A faster tier starts from the table below it, so that it may leave entries out.
+void FillAvx2(KernelTable* table) {
+  FillRef(table);
+  avx2::FillGemm(table);
+  avx2::FillRows(table);
+}
+
+void FillAvx512(KernelTable* table) {
+  FillAvx2(table);
+  avx512::FillGemm(table);
+  avx512::FillRows(table);
+}
+
+// F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+// Best first.
+constexpr Tier kTiers[] = {
+#if defined(__x86_64__)
+    {"avx512", HasAvx512, FillAvx512},
+    {"avx2", HasAvx2, FillAvx2},
+#endif
+    {"ref", [] { return true; }, FillRef},
+};
+constexpr int kMaxTiers = sizeof(kTiers) / sizeof(kTiers[0]);
+
+struct Tables {
+  KernelTable tables[kMaxTiers] = {};
+  int count = 0;
+
+  Tables() {
+    for (const Tier& tier : kTiers) {
+      if (!tier.supported()) continue;
+      KernelTable& table = tables[count++];
+      tier.fill(&table);
+      table.name = tier.name;
+    }
+  }
+};
+
+const Tables& Supported() {
+  static const Tables tables;
+  return tables;
+}
+
+const KernelTable& Choose() {
+  const char* name = std::getenv("THIMBLE_ISA");
+  if (name == nullptr || *name == '\0') return Supported().tables[0];
+  const KernelTable* table = FindKernels(name);
+  if (table == nullptr) {
+    std::fprintf(stderr, "thimble: THIMBLE_ISA=%s: unknown, or not supported by this CPU\n", name);
+    std::abort();
+  }
+  return *table;
+}
+
+}  // namespace
+
+const KernelTable& Kernels() {
+  static const KernelTable& chosen = Choose();
+  return chosen;
+}
+
+const KernelTable* FindKernels(const char* name) {
+  const Tables& supported = Supported();
+  for (int i = 0; i < supported.count; ++i) {
+    if (std::strcmp(supported.tables[i].name, name) == 0) return &supported.tables[i];
+  }
+  return nullptr;
+}
+
+int SupportedKernels(const KernelTable** tables, int max) {
+  const Tables& supported = Supported();
+  const int count = supported.count < max ? supported.count : max;
+  for (int i = 0; i < count; ++i) tables[i] = &supported.tables[i];
+  return count;
+}
+
+}  // namespace thimble

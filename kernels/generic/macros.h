@@ -1,0 +1,12 @@
+// Compiler attributes shared by the kernel units.
+#pragma once
+
+// Internal linkage and always inlined: nothing from a kernel unit may be merged with baseline code.
+#define THIMBLE_INLINE static inline __attribute__((always_inline))
+
+// Before a loop with a constant trip count whose array must live in registers.
+#if defined(__clang__)
+#define THIMBLE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define THIMBLE_UNROLL _Pragma("GCC unroll 32")
+#endif

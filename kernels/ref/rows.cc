@@ -1,0 +1,60 @@
+// Rows of F32 with libm in double precision: the reference of every tier.
+#include <math.h>
+#include <stddef.h>
+
+#include "kernels/tiers.h"
+
+namespace thimble::ref {
+namespace {
+
+float Dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return static_cast<float>(sum);
+}
+
+void Axpy(float alpha, const float* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += alpha * x[i];
+}
+
+float Softmax(float* x, int64_t n) {
+  float highest = -INFINITY;
+  for (int64_t i = 0; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    // A row that is masked throughout becomes zeros.
+    const double e = highest == -INFINITY ? 0.0 : exp(static_cast<double>(x[i]) - highest);
+    x[i] = static_cast<float>(e);
+    sum += e;
+  }
+  if (sum == 0) return -INFINITY;
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(x[i] / sum);
+  return static_cast<float>(highest + log(sum));
+}
+
+void SiluMul(const float* gate, const float* up, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = gate[i];
+    y[i] = static_cast<float>(x / (1 + exp(-x)) * up[i]);
+  }
+}
+
+void GeluMul(const float* gate, const float* up, float* y, int64_t n) {
+  const double root_two_over_pi = 0.79788456080286535588;
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = gate[i];
+    y[i] = static_cast<float>(0.5 * x * (1 + tanh(root_two_over_pi * (x + 0.044715 * x * x * x))) * up[i]);
+  }
+}
+
+}  // namespace
+
+void FillRows(KernelTable* table) {
+  table->dot = Dot;
+  table->axpy = Axpy;
+  table->softmax = Softmax;
+  table->silu_mul = SiluMul;
+  table->gelu_mul = GeluMul;
+}
+
+}  // namespace thimble::ref
