@@ -1,0 +1,36 @@
+// Exact match: the share of prompts that a model answers to the letter.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/result.h"
+#include "engine/session.h"
+#include "train/dataset.h"
+
+namespace thimble {
+
+struct Answer {
+  std::string expected, got;
+  bool correct = false;
+};
+
+struct ExactMatchResult {
+  std::vector<Answer> answers;
+  int64_t n_correct = 0;
+  double seconds = 0;
+  double exact_match() const { return static_cast<double>(n_correct) / static_cast<double>(answers.size()); }
+};
+
+// Greedy answers of at most `max_tokens`, compared after trimming white space at both ends.
+Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<PromptAndAnswer>& prompts,
+                                           int64_t max_tokens, const ProgressFn& progress);
+
+// Wilson's 95 % interval of a share (Wilson 1927).
+struct Interval {
+  double low, high;
+};
+Interval WilsonInterval(int64_t n_correct, int64_t n);
+
+}  // namespace thimble
