@@ -1,13 +1,16 @@
-# thimble_folder(NAME DEPS ...): the folder's *.cc (and those of its subfolders) as a static library NAME,
-# and its *_test.cc as one GoogleTest binary NAME_test that ctest runs.
+# thimble_folder(NAME DEPS ...): the folder's *.cc (and those of its subfolders) as a static library NAME, its
+# *_test.cc as one GoogleTest binary NAME_test that ctest runs, and its *_bench.cc as one Google Benchmark binary
+# bin/NAME_bench that tools/bench.sh runs.
 include(GoogleTest OPTIONAL)
 
 function(thimble_folder name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cc)
   set(tests ${sources})
-  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  set(benches ${sources})
+  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   if(sources)
     add_library(${name} STATIC ${sources})
     target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
@@ -26,5 +29,11 @@ function(thimble_folder name)
     target_compile_definitions(${name}_test PRIVATE THIMBLE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 900)
+  endif()
+  if(THIMBLE_TESTS AND benches)
+    find_package(benchmark REQUIRED)
+    add_executable(${name}_bench ${benches})
+    target_link_libraries(${name}_bench PRIVATE ${name} benchmark::benchmark_main)
+    set_target_properties(${name}_bench PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
   endif()
 endfunction()

@@ -1,0 +1,53 @@
+# Everything that a person types at the root. `make demo` and `make test` do their whole set-up themselves.
+PRESET ?= release
+BUILD := build/$(PRESET)
+# Two at a time: the larger tests are threaded themselves.
+TEST_JOBS ?= 2
+# The first build shows its progress; later ones speak only when something is wrong.
+NINJA_FLAGS ?= $(if $(wildcard $(BUILD)/bin/thimble),--quiet)
+
+.PHONY: help setup build demo test bench peers lint lint-full asan clean
+help:
+	@echo "make demo       shrink, prove, teach and run a small model, start to end"
+	@echo "make test       build and run all tests"
+	@echo "make build      only the program: build/release/bin/thimble"
+	@echo "make bench      measure speed on this machine"
+	@echo "make peers      a Python environment with the tools that we compare with (bench/peers/venv)"
+	@echo "make lint       format, includes, scripts, clang-tidy on what changed (lint-full: on everything)"
+	@echo "make asan       the tests under the address and undefined-behaviour sanitizers"
+	@echo "make setup      only install what is missing; make clean removes build/ and out/"
+
+setup:
+	@tools/setup.sh
+
+$(BUILD)/build.ninja: | setup
+	@cmake --preset $(PRESET) --log-level=WARNING
+
+build: setup $(BUILD)/build.ninja
+	@ninja -C $(BUILD) $(NINJA_FLAGS)
+
+demo: build
+	@tools/demo.sh
+
+test: build
+	@python3 tools/fetch_model.py --quiet smollm2 || \
+	  echo "make test: without the model, the tests that need it are skipped"
+	@ctest --test-dir $(BUILD) --output-on-failure --parallel $(TEST_JOBS)
+
+bench: build
+	@tools/bench.sh
+
+peers: setup
+	@tools/setup_peers.sh
+
+lint: setup $(BUILD)/build.ninja
+	@tools/lint.sh
+
+lint-full: setup $(BUILD)/build.ninja
+	@tools/lint.sh --all
+
+asan:
+	@$(MAKE) --no-print-directory test PRESET=asan-ubsan
+
+clean:
+	@rm -rf build out
