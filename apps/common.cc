@@ -1,0 +1,214 @@
+#include "apps/common.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+
+#include "base/file.h"
+
+namespace thimble {
+namespace {
+
+volatile std::sig_atomic_t g_interrupted = 0;
+
+void OnInterrupt(int) {
+  if (g_interrupted != 0) {
+    RemoveTemporaryFiles();
+    _exit(130);
+  }
+  g_interrupted = 1;
+}
+
+void OnTerminate(int signal) {
+  RemoveTemporaryFiles();
+  _exit(128 + signal);
+}
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string HumanTime(double seconds) {
+  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+}
+
+}  // namespace
+
+std::function<void()> Runs(std::function<Status()> body) {
+  return [body = std::move(body)] {
+    const Status status = body();
+    if (status) return;
+    std::fflush(stdout);
+    fmt::print(stderr, "thimble: {}\n", status.error().message);
+    throw CLI::RuntimeError(status.error().code == ErrorCode::kCancelled ? 130 : 1);
+  };
+}
+
+void ComputeFlags::Add(CLI::App& command, const std::string& default_compute) {
+  compute = default_compute;
+  command.add_option("-t,--threads", threads, "Threads (default: all processors)")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option(
+          "--compute", compute,
+          "How products with quantized weights are computed: int8 (activations rounded to int8, the deployed "
+          "kernels) or f32")
+      ->check(CLI::IsMember({"int8", "f32"}))
+      ->capture_default_str();
+}
+
+Result<Context> ComputeFlags::MakeContext() const {
+  if (const char* isa = std::getenv("THIMBLE_ISA"); isa != nullptr && FindKernels(isa) == nullptr) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "THIMBLE_ISA={}: not a tier that this processor runs; see thimble doctor", isa);
+  }
+  static ThreadPool pool(threads);
+  return Context{.pool = pool, .compute = compute == "f32" ? Compute::kF32 : Compute::kInt8};
+}
+
+Result<LoadedModel> LoadModel(const std::string& path) {
+  LoadedModel loaded;
+  ASSIGN_OR_RETURN(loaded.model, Model::Load(path));
+  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(loaded.model->file()));
+  ASSIGN_OR_RETURN(loaded.chat_template, LoadChatTemplate(*loaded.tokenizer));
+  return loaded;
+}
+
+Result<std::vector<TokenId>> EncodeChat(const LoadedModel& loaded, const Json& messages) {
+  const TokenizerSpec& spec = loaded.tokenizer->spec();
+  ChatTemplateInputs inputs{.messages = messages, .add_generation_prompt = true};
+  if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
+  if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+  ASSIGN_OR_RETURN(const std::string text, loaded.chat_template->Render(inputs));
+  return loaded.tokenizer->Encode(text, false, true);
+}
+
+void AdapterFlags::Add(CLI::App& command) {
+  command.add_option("--adapter,--lora", paths,
+                     "A LoRA adapter (PEFT folder or GGUF file), PATH or PATH=SCALE; repeatable");
+}
+
+Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model) {
+  LoadedAdapters loaded;
+  for (const std::string& text : paths) {
+    std::string path = text;
+    float scale = 1;
+    if (const size_t equals = text.rfind('='); equals != std::string::npos) {
+      try {
+        size_t used = 0;
+        scale = std::stof(text.substr(equals + 1), &used);
+        if (used != text.size() - equals - 1) throw std::invalid_argument(text);
+        path = text.substr(0, equals);
+      } catch (const std::exception&) {
+        return MakeError(ErrorCode::kInvalidArgument, "--adapter {}: the scale after '=' is not a number",
+                         text);
+      }
+    }
+    ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, model));
+    loaded.adapters.push_back(std::make_unique<Adapter>(std::move(adapter)));
+    loaded.applied.push_back({.adapter = loaded.adapters.back().get(), .scale = scale});
+  }
+  return loaded;
+}
+
+void SamplingFlags::Add(CLI::App& command) {
+  command.add_option("--temp,--temperature", params.temperature, "0 always takes the most likely token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command.add_option("--top-k", params.top_k, "0 is off")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--top-p", params.top_p, "1 is off")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command.add_option("--min-p", params.min_p, "0 is off")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command.add_option("--repeat-penalty", params.repeat_penalty, "1 is off")
+      ->check(CLI::Range(0.01, 100.0))
+      ->capture_default_str();
+  command.add_option("--repeat-last-n", params.repeat_last_n, "Tokens that the penalty looks back at")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("-s,--seed", seed, "-1 takes one from the clock")->capture_default_str();
+}
+
+SamplingParams SamplingFlags::Resolve() const {
+  SamplingParams resolved = params;
+  resolved.seed = seed >= 0
+                      ? static_cast<uint64_t>(seed)
+                      : static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  return resolved;
+}
+
+void InstallInterruptHandler() {
+  std::signal(SIGINT, OnInterrupt);
+  std::signal(SIGTERM, OnTerminate);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an ordinary write error
+}
+
+bool Interrupted() {
+  return g_interrupted != 0;
+}
+
+ProgressFn TerminalProgress() {
+  struct State {
+    std::string stage;
+    double begin = 0, shown = 0;
+  };
+  auto state = std::make_shared<State>();
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  return [state, terminal](const Progress& p) {
+    const double now = Seconds();
+    if (p.stage != state->stage) *state = {p.stage, now, terminal ? 0 : now};
+    const bool finished = p.total > 0 && p.done >= p.total;
+    if (now - state->shown >= (terminal ? 0.1 : 10) || (finished && terminal)) {
+      state->shown = now;
+      const double elapsed = now - state->begin, rate = elapsed > 0 ? p.done / elapsed : 0;
+      std::string line = fmt::format("{}: {:.0f}", p.stage, p.done);
+      if (p.total > 0) line += fmt::format("/{:.0f}", p.total);
+      line += fmt::format(" {}", p.unit);
+      if (elapsed > 0.5) line += fmt::format(", {:.1f} {}/s", rate, p.unit);
+      if (p.total > p.done && rate > 0 && elapsed > 0.5)
+        line += ", " + HumanTime((p.total - p.done) / rate) + " left";
+      if (!p.note.empty()) line += ", " + p.note;
+      if (terminal) {
+        fmt::print(stderr, "\r\x1b[K{}{}", line, finished ? "\r\x1b[K" : "");
+      } else {
+        fmt::print(stderr, "{}\n", line);
+      }
+      std::fflush(stderr);
+    }
+    return !Interrupted();
+  };
+}
+
+std::string HumanBytes(int64_t bytes) {
+  const double b = static_cast<double>(bytes);
+  if (b >= 1e9) return fmt::format("{:.2f} GB", b / 1e9);
+  if (b >= 1e6) return fmt::format("{:.1f} MB", b / 1e6);
+  if (b >= 1e3) return fmt::format("{:.1f} kB", b / 1e3);
+  return fmt::format("{} bytes", bytes);
+}
+
+Result<std::string> ReadTextOrStdin(const std::string& path) {
+  if (path != "-") return ReadFile(path);
+  return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+}
+
+std::string CommandLine(const CLI::App& command) {
+  std::string line = "thimble " + command.get_name();
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0) continue;
+    for (const std::string& value : option->results()) {
+      line += (option->get_positional() ? " " : " " + option->get_name(false, false) + " ") + value;
+    }
+  }
+  return line;
+}
+
+}  // namespace thimble

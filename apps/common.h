@@ -1,0 +1,91 @@
+// What the commands share: flags, errors, progress, interrupts.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "engine/session.h"
+#include "model/adapter.h"
+#include "model/model.h"
+#include "text/load_tokenizer.h"
+
+namespace thimble {
+
+// A command registers its flags and what to run; the exit status is 0, or 1 after an error was printed.
+void AddInspect(CLI::App& app);
+void AddConvert(CLI::App& app);
+void AddQuantize(CLI::App& app);
+void AddDequantize(CLI::App& app);
+void AddEval(CLI::App& app);
+void AddReport(CLI::App& app);
+void AddTune(CLI::App& app);
+void AddRun(CLI::App& app);
+void AddChat(CLI::App& app);
+void AddTokenize(CLI::App& app);
+void AddDetokenize(CLI::App& app);
+void AddTemplate(CLI::App& app);
+void AddLogits(CLI::App& app);
+void AddBench(CLI::App& app);
+void AddDoctor(CLI::App& app);
+
+// Wraps a command's body for CLI11: an error is printed as "thimble: ..." and becomes the exit status.
+std::function<void()> Runs(std::function<Status()> body);
+
+// -t/--threads and --compute.
+struct ComputeFlags {
+  int threads = 0;
+  std::string compute = "int8";
+  void Add(CLI::App& command, const std::string& default_compute = "int8");
+  // Valid for the life of the process.
+  Result<Context> MakeContext() const;
+};
+
+// A model with its text side.
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+};
+Result<LoadedModel> LoadModel(const std::string& path);
+// A conversation as the model's chat template writes it, ending where the assistant begins.
+Result<std::vector<TokenId>> EncodeChat(const LoadedModel& loaded, const Json& messages);
+
+// --adapter PATH[=SCALE], several times.
+struct AdapterFlags {
+  std::vector<std::string> paths;
+  void Add(CLI::App& command);
+};
+// Adapters stay where they are while AppliedAdapter points at them.
+struct LoadedAdapters {
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  std::vector<AppliedAdapter> applied;
+};
+Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model);
+
+// Sampling flags with llama.cpp's names.
+struct SamplingFlags {
+  SamplingParams params;
+  int64_t seed = -1;
+  void Add(CLI::App& command);
+  SamplingParams Resolve() const;  // seed -1: from the clock
+};
+
+// A bar with rate and time left on a terminal, a plain line now and then in a log. Cancels after Ctrl-C.
+ProgressFn TerminalProgress();
+// After the first Ctrl-C; the second one ends the process, leaving no temporary files.
+bool Interrupted();
+void InstallInterruptHandler();
+
+// "1.23 GB" (powers of 10).
+std::string HumanBytes(int64_t bytes);
+Result<std::string> ReadTextOrStdin(const std::string& path);  // "-" is standard input
+std::string CommandLine(const CLI::App& command);
+
+}  // namespace thimble

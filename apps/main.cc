@@ -1,0 +1,25 @@
+#include <malloc.h>
+
+#include "apps/common.h"
+
+int main(int argc, char** argv) {
+  using namespace thimble;
+  // Activations come and go with every operation: keep their memory instead of returning it to the system
+  // each time.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  InstallInterruptHandler();
+  CLI::App app(
+      "Thimble shrinks a pretrained language model, proves what that cost, teaches it with small adapters, "
+      "and runs "
+      "it.");
+  app.name("thimble");
+  app.set_version_flag("--version", THIMBLE_VERSION);
+  app.require_subcommand(1);
+  for (auto add : {AddInspect, AddConvert, AddQuantize, AddDequantize, AddEval, AddReport, AddTune, AddRun,
+                   AddChat, AddTokenize, AddDetokenize, AddTemplate, AddLogits, AddBench, AddDoctor}) {
+    add(app);
+  }
+  CLI11_PARSE(app, argc, argv);
+  return 0;
+}

@@ -1,0 +1,27 @@
+#include "text/load_tokenizer.h"
+
+namespace thimble {
+
+Result<Tokenizer> LoadTokenizer(const ModelFile& file) {
+  TokenizerSpec spec;
+  if (file.gguf) {
+    ASSIGN_OR_RETURN(spec, TokenizerSpecFromGguf(file.gguf->metadata, file.path));
+  } else {
+    const HfDirectory& hf = *file.hf;
+    if (!hf.tokenizer) return MakeError(ErrorCode::kNotFound, "{}: tokenizer.json is missing", file.path);
+    ASSIGN_OR_RETURN(spec, TokenizerSpecFromHf(*hf.tokenizer, hf.tokenizer_config ? &*hf.tokenizer_config : nullptr,
+                                               hf.generation_config ? &*hf.generation_config : nullptr,
+                                               hf.chat_template, file.path));
+  }
+  return Tokenizer::Create(std::move(spec));
+}
+
+Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer) {
+  std::optional<ChatTemplate> chat_template;
+  if (!tokenizer.spec().chat_template.empty()) {
+    ASSIGN_OR_RETURN(chat_template, ChatTemplate::Parse(tokenizer.spec().chat_template));
+  }
+  return chat_template;
+}
+
+}  // namespace thimble

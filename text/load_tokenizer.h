@@ -1,0 +1,18 @@
+// The tokenizer and chat template that come with a model.
+#pragma once
+
+#include <optional>
+
+#include "base/result.h"
+#include "formats/model_file.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+Result<Tokenizer> LoadTokenizer(const ModelFile& file);
+
+// Empty if the model has none.
+Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer);
+
+}  // namespace thimble
