@@ -23,12 +23,12 @@ struct GgufFile {
   TensorTable tensors;
 };
 
-// Every count, length, offset and size is checked against the file's size before it is used; an error names the
-// file, the byte offset and the field.
+// Every count, length, offset and size is checked against the file's size before it is used; an error names
+// the file, the byte offset and the field.
 Result<GgufFile> ReadGguf(const std::string& path);
 
-// Writes header and tensors in one pass without holding the tensors: declare all tensors (name, type, shape), then
-// give each one's bytes in the same order. The file appears under its name only at Finish().
+// Writes header and tensors in one pass without holding the tensors: declare all tensors (name, type, shape),
+// then give each one's bytes in the same order. The file appears under its name only at Finish().
 class GgufWriter {
  public:
   struct Declaration {

@@ -12,9 +12,9 @@ namespace thimble {
 
 struct HfDirectory {
   std::string path;
-  Json config;                           // config.json, required
+  Json config;  // config.json, required
   std::optional<Json> generation_config;
-  std::optional<Json> tokenizer;         // tokenizer.json
+  std::optional<Json> tokenizer;  // tokenizer.json
   std::optional<Json> tokenizer_config;
   std::optional<std::string> chat_template;  // chat_template.jinja, else tokenizer_config's "chat_template"
   SafetensorsFile weights;

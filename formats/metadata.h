@@ -14,8 +14,19 @@ namespace thimble {
 
 // GGUF's on-disk numbers (docs/gguf.md, gguf_metadata_value_type).
 enum class MetadataType : uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9,
-  kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 
 // One value with the exact type that the file has or will have. Arrays are flat vectors of one element type
@@ -23,10 +34,11 @@ enum class MetadataType : uint32_t {
 class MetadataValue {
  public:
   using Storage =
-      std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t, int64_t,
-                   double, std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
-                   std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
-                   std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
+      std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t,
+                   int64_t, double, std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
+                   std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>,
+                   std::vector<bool>, std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>,
+                   std::vector<double>>;
   MetadataValue(Storage storage) : storage_(std::move(storage)) {}  // NOLINT: implicit on purpose
 
   const Storage& storage() const { return storage_; }

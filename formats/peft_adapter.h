@@ -27,22 +27,23 @@ struct PeftLoraConfig {
   std::string base_model_name_or_path;
 
   // lora_alpha / r, or lora_alpha / sqrt(r) for rsLoRA, with the module's own rank and alpha where a pattern
-  // matches its name as PEFT matches it (the key is a regular expression anchored at the end of the name, on a
-  // dot or the start: peft/tuners/tuners_utils.py, get_pattern_key).
+  // matches its name as PEFT matches it (the key is a regular expression anchored at the end of the name, on
+  // a dot or the start: peft/tuners/tuners_utils.py, get_pattern_key).
   double Scale(const std::string& module) const;
 };
 
 struct PeftAdapter {
   std::string path;
-  std::string peft_type;  // "LORA", "IA3", ...
-  Json json;              // adapter_config.json as it stands
-  PeftLoraConfig lora;    // filled where peft_type is LORA
+  std::string peft_type;    // "LORA", "IA3", ...
+  Json json;                // adapter_config.json as it stands
+  PeftLoraConfig lora;      // filled where peft_type is LORA
   SafetensorsFile weights;  // names as in the file: base_model.model.<module>.lora_A.weight
 };
 
 Result<PeftAdapter> ReadPeftAdapter(const std::string& directory);
 
 // Creates the folder if needed; both files appear whole or not at all. `tensors` carry PEFT's names.
-Status WritePeftAdapter(const std::string& directory, const PeftLoraConfig& config, const TensorTable& tensors);
+Status WritePeftAdapter(const std::string& directory, const PeftLoraConfig& config,
+                        const TensorTable& tensors);
 
 }  // namespace thimble
