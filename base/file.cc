@@ -16,7 +16,8 @@
 namespace thimble {
 namespace {
 
-// Temporary files that are open now, as malloc'd paths, so that a signal handler can unlink them without locks.
+// Temporary files that are open now, as malloc'd paths, so that a signal handler can unlink them without
+// locks.
 std::array<std::atomic<char*>, 64> g_temporary_paths;
 
 }  // namespace
@@ -40,7 +41,9 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& pa
   return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const uint8_t*>(data), size));
 }
 
-MappedFile::~MappedFile() { ::munmap(const_cast<uint8_t*>(data_), size_); }
+MappedFile::~MappedFile() {
+  ::munmap(const_cast<uint8_t*>(data_), size_);
+}
 
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"), &std::fclose);
@@ -53,7 +56,8 @@ Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
       return MakeError(ErrorCode::kInvalidArgument, "{}: larger than {} bytes", path, max_bytes);
     }
   }
-  if (std::ferror(file.get())) return MakeError(ErrorCode::kIo, "{}: cannot read: {}", path, std::strerror(errno));
+  if (std::ferror(file.get()))
+    return MakeError(ErrorCode::kIo, "{}: cannot read: {}", path, std::strerror(errno));
   return content;
 }
 
@@ -96,8 +100,8 @@ Status AtomicFile::Write(const void* data, size_t size) {
     const ssize_t n = ::write(fd_, p, size);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
-      return MakeError(ErrorCode::kIo, "{}: cannot write at byte {}: {}; the old file, if any, is unchanged", path_,
-                       offset_, std::strerror(n < 0 ? errno : ENOSPC));
+      return MakeError(ErrorCode::kIo, "{}: cannot write at byte {}: {}; the old file, if any, is unchanged",
+                       path_, offset_, std::strerror(n < 0 ? errno : ENOSPC));
     }
     p += n;
     size -= static_cast<size_t>(n);
@@ -114,8 +118,8 @@ Status AtomicFile::Commit() {
   if (!synced || !closed || ::rename(temporary_path_.c_str(), path_.c_str()) != 0) {
     const int error = synced ? errno : sync_error;
     ::unlink(temporary_path_.c_str());
-    return MakeError(ErrorCode::kIo, "{}: cannot finish writing: {}; the old file, if any, is unchanged", path_,
-                     std::strerror(error));
+    return MakeError(ErrorCode::kIo, "{}: cannot finish writing: {}; the old file, if any, is unchanged",
+                     path_, std::strerror(error));
   }
   return {};
 }

@@ -38,7 +38,7 @@ static inline uint16_t FloatToHalf(float x) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00);   // NaN
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to infinity
-  if (magnitude < 0x38800000u) {  // subnormal half: let the FPU round at 2^-24 steps
+  if (magnitude < 0x38800000u) {                           // subnormal half: let the FPU round at 2^-24 steps
     const float scaled = FloatFromBits(magnitude) + 0.5f;  // 0.5 has an ulp of 2^-24
     return static_cast<uint16_t>(sign | (FloatBits(scaled) - 0x3f000000u));
   }
@@ -47,7 +47,9 @@ static inline uint16_t FloatToHalf(float x) {
 }
 
 // bfloat16: the upper half of an F32.
-static inline float Bf16ToFloat(uint16_t b) { return FloatFromBits(static_cast<uint32_t>(b) << 16); }
+static inline float Bf16ToFloat(uint16_t b) {
+  return FloatFromBits(static_cast<uint32_t>(b) << 16);
+}
 
 static inline uint16_t FloatToBf16(float x) {
   const uint32_t bits = FloatBits(x);

@@ -12,7 +12,8 @@ namespace thimble {
 // Keeps the order of keys, as model makers wrote them.
 using Json = nlohmann::ordered_json;
 
-// `source` (a file name or a flag) goes into the error, with the byte offset. Nesting beyond `max_depth` is refused.
+// `source` (a file name or a flag) goes into the error, with the byte offset. Nesting beyond `max_depth` is
+// refused.
 Result<Json> ParseJson(std::string_view text, const std::string& source, int max_depth = 128);
 Result<Json> ReadJsonFile(const std::string& path);
 

@@ -14,8 +14,8 @@ struct Progress {
   std::string note;   // e.g. "loss 1.234", may be empty
 };
 
-// Called now and then from the thread that started the work. Returns false to cancel: the work stops soon, with
-// ErrorCode::kCancelled and nothing half-written.
+// Called now and then from the thread that started the work. Returns false to cancel: the work stops soon,
+// with ErrorCode::kCancelled and nothing half-written.
 using ProgressFn = std::function<bool(const Progress&)>;
 
 }  // namespace thimble

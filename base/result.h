@@ -37,15 +37,15 @@ tl::unexpected<Error> MakeError(ErrorCode code, fmt::format_string<Args...> form
 #define THIMBLE_CONCAT_INNER(a, b) a##b
 #define THIMBLE_CONCAT(a, b) THIMBLE_CONCAT_INNER(a, b)
 
-#define RETURN_IF_ERROR(expr)                                            \
-  do {                                                                   \
-    auto&& status_ = (expr);                                             \
-    if (!status_) return tl::unexpected(std::move(status_).error());     \
+#define RETURN_IF_ERROR(expr)                                        \
+  do {                                                               \
+    auto&& status_ = (expr);                                         \
+    if (!status_) return tl::unexpected(std::move(status_).error()); \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto file, ReadGguf(path));
 #define ASSIGN_OR_RETURN(lhs, expr) THIMBLE_ASSIGN_OR_RETURN(THIMBLE_CONCAT(result_, __LINE__), lhs, expr)
-#define THIMBLE_ASSIGN_OR_RETURN(tmp, lhs, expr)              \
-  auto tmp = (expr);                                          \
-  if (!tmp) return tl::unexpected(std::move(tmp).error());    \
+#define THIMBLE_ASSIGN_OR_RETURN(tmp, lhs, expr)           \
+  auto tmp = (expr);                                       \
+  if (!tmp) return tl::unexpected(std::move(tmp).error()); \
   lhs = *std::move(tmp)

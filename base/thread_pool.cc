@@ -9,8 +9,8 @@
 namespace thimble {
 namespace {
 
-// How long a waiting thread polls before it sleeps: long enough to bridge the gap between two operations of one
-// forward pass, short enough not to burn a core between requests.
+// How long a waiting thread polls before it sleeps: long enough to bridge the gap between two operations of
+// one forward pass, short enough not to burn a core between requests.
 constexpr int kSpins = 4000;
 
 inline void Pause() {

@@ -21,9 +21,9 @@ class ThreadPool {
 
   int n_threads() const { return n_threads_; }
 
-  // Runs fn(begin, end, thread) over pieces of [0, n) of about `grain` items, on all threads; returns when all
-  // are done. Threads take pieces as they become free. `thread` is in [0, n_threads) and unique per running
-  // call, so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
+  // Runs fn(begin, end, thread) over pieces of [0, n) of about `grain` items, on all threads; returns when
+  // all are done. Threads take pieces as they become free. `thread` is in [0, n_threads) and unique per
+  // running call, so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
   void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& fn);
 
  private:

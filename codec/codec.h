@@ -1,4 +1,5 @@
-// Scalar reference encode and decode of every weight type: the oracle for the kernels, and what the quantizer runs.
+// Scalar reference encode and decode of every weight type: the oracle for the kernels, and what the quantizer
+// runs.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,8 @@ namespace thimble {
 // RowBytes(type, n) bytes and need not be aligned. Matches gguf-py's dequantize (gguf/quants.py) bit for bit.
 void DecodeRow(WeightType type, const void* src, float* dst, int64_t n);
 
-// Rounds a row of `n` weights onto the type's grid, choosing scales (and minimums) that lessen the squared error,
-// weighted by `importance[0..n)` (mean squared activation per input column) where it is not null.
+// Rounds a row of `n` weights onto the type's grid, choosing scales (and minimums) that lessen the squared
+// error, weighted by `importance[0..n)` (mean squared activation per input column) where it is not null.
 // Values that are not finite are treated as 0.
 void EncodeRow(WeightType type, const float* src, void* dst, int64_t n, const float* importance = nullptr);
 

@@ -35,11 +35,11 @@ enum class WeightType : uint32_t {
 
 struct WeightTypeInfo {
   WeightType type;
-  const char* name;     // as llama.cpp prints it: "Q4_K"
-  int64_t block_size;   // weights per block; a row must be a multiple of it
+  const char* name;    // as llama.cpp prints it: "Q4_K"
+  int64_t block_size;  // weights per block; a row must be a multiple of it
   size_t block_bytes;
-  bool quantized;       // blocks with scales, as opposed to plain numbers
-  bool decodable;       // has a decoder to F32 (integers and F64 are carried, not computed with)
+  bool quantized;  // blocks with scales, as opposed to plain numbers
+  bool decodable;  // has a decoder to F32 (integers and F64 are carried, not computed with)
 };
 
 std::span<const WeightTypeInfo> AllWeightTypes();
@@ -48,7 +48,9 @@ const WeightTypeInfo* FindWeightType(uint32_t number);
 const WeightTypeInfo& Info(WeightType type);
 // Case-insensitive; "int8" is Q8_0.
 std::optional<WeightType> ParseWeightType(std::string_view name);
-inline const char* Name(WeightType type) { return Info(type).name; }
+inline const char* Name(WeightType type) {
+  return Info(type).name;
+}
 
 // Bytes of a row of `n` weights. `n` must be a multiple of the block size.
 size_t RowBytes(WeightType type, int64_t n);

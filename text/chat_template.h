@@ -14,17 +14,17 @@
 namespace thimble {
 
 struct ChatTemplateInputs {
-  Json messages = Json::array();        // [{"role", "content", ...}]
-  Json tools = nullptr;                 // array, or null for none
-  Json extra = Json::object();          // further variables (enable_thinking, ...)
+  Json messages = Json::array();  // [{"role", "content", ...}]
+  Json tools = nullptr;           // array, or null for none
+  Json extra = Json::object();    // further variables (enable_thinking, ...)
   bool add_generation_prompt = false;
   std::string bos_token, eos_token;
-  std::optional<int64_t> now;           // Unix time for strftime_now; the clock if absent
+  std::optional<int64_t> now;  // Unix time for strftime_now; the clock if absent
 };
 
 // Parsed once, rendered many times; Render is const and thread-safe.
-// Behaves as Jinja2's ImmutableSandboxedEnvironment with Transformers' settings: trim_blocks, lstrip_blocks, loop
-// controls, tojson = json.dumps(ensure_ascii=False) with `indent`, raise_exception, strftime_now.
+// Behaves as Jinja2's ImmutableSandboxedEnvironment with Transformers' settings: trim_blocks, lstrip_blocks,
+// loop controls, tojson = json.dumps(ensure_ascii=False) with `indent`, raise_exception, strftime_now.
 class ChatTemplate {
  public:
   static Result<ChatTemplate> Parse(std::string_view source, const std::string& name = "chat template");
@@ -32,7 +32,8 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  // Errors: raise_exception's text, an undefined operation with its line, or a limit (recursion, steps, output bytes).
+  // Errors: raise_exception's text, an undefined operation with its line, or a limit (recursion, steps,
+  // output bytes).
   Result<std::string> Render(const ChatTemplateInputs& inputs) const;
 
  private:

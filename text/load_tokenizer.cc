@@ -9,9 +9,10 @@ Result<Tokenizer> LoadTokenizer(const ModelFile& file) {
   } else {
     const HfDirectory& hf = *file.hf;
     if (!hf.tokenizer) return MakeError(ErrorCode::kNotFound, "{}: tokenizer.json is missing", file.path);
-    ASSIGN_OR_RETURN(spec, TokenizerSpecFromHf(*hf.tokenizer, hf.tokenizer_config ? &*hf.tokenizer_config : nullptr,
-                                               hf.generation_config ? &*hf.generation_config : nullptr,
-                                               hf.chat_template, file.path));
+    ASSIGN_OR_RETURN(
+        spec, TokenizerSpecFromHf(*hf.tokenizer, hf.tokenizer_config ? &*hf.tokenizer_config : nullptr,
+                                  hf.generation_config ? &*hf.generation_config : nullptr, hf.chat_template,
+                                  file.path));
   }
   return Tokenizer::Create(std::move(spec));
 }

@@ -18,7 +18,14 @@ namespace thimble {
 using TokenId = int32_t;
 
 // GGUF's token types (tokenizer.ggml.token_type).
-enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class TokenType : uint8_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 enum class TokenizerModel { kByteBpe, kSentencePieceBpe };
 
@@ -29,24 +36,25 @@ enum class PreTokenizer { kNone, kGpt2, kSmolLm, kLlama3, kQwen2 };
 struct TokenizerSpec {
   TokenizerModel model = TokenizerModel::kByteBpe;
   PreTokenizer pre = PreTokenizer::kNone;
-  std::vector<std::string> tokens;      // as stored: GPT-2 byte alphabet for kByteBpe, U+2581 for spaces in SPM
-  std::vector<TokenType> types;         // same length as tokens
-  std::vector<float> scores;            // kSentencePieceBpe without merges: merge order
+  std::vector<std::string> tokens;  // as stored: GPT-2 byte alphabet for kByteBpe, U+2581 for spaces in SPM
+  std::vector<TokenType> types;     // same length as tokens
+  std::vector<float> scores;        // kSentencePieceBpe without merges: merge order
   std::vector<std::pair<std::string, std::string>> merges;  // kByteBpe, and SPM read from tokenizer.json
   std::optional<TokenId> bos, eos, unk, pad, eot;
-  std::vector<TokenId> extra_eog;       // further ids that end generation (generation_config's eos list)
+  std::vector<TokenId> extra_eog;  // further ids that end generation (generation_config's eos list)
   bool add_bos = false, add_eos = false;
-  bool add_space_prefix = false;        // SPM
-  bool byte_fallback = false;           // SPM
-  bool ignore_merges = false;           // Llama 3: a whole pre-token in the vocabulary is taken as it is
-  std::string chat_template;            // Jinja; empty if the file has none
+  bool add_space_prefix = false;  // SPM
+  bool byte_fallback = false;     // SPM
+  bool ignore_merges = false;     // Llama 3: a whole pre-token in the vocabulary is taken as it is
+  std::string chat_template;      // Jinja; empty if the file has none
 };
 
 // From a GGUF's tokenizer.* keys. Sizes of parallel arrays, ids and types are checked.
 Result<TokenizerSpec> TokenizerSpecFromGguf(const Metadata& metadata, const std::string& source);
 // From tokenizer.json (+ tokenizer_config.json, generation_config.json, chat template where given).
 Result<TokenizerSpec> TokenizerSpecFromHf(const Json& tokenizer, const Json* tokenizer_config,
-                                          const Json* generation_config, const std::optional<std::string>& chat_template,
+                                          const Json* generation_config,
+                                          const std::optional<std::string>& chat_template,
                                           const std::string& source);
 // The inverse directions, for `thimble convert`.
 void TokenizerSpecToGguf(const TokenizerSpec& spec, Metadata& metadata);
@@ -64,12 +72,14 @@ class Tokenizer {
   ~Tokenizer();
 
   // `add_special`: put BOS/EOS as the model asks. `parse_special`: control tokens written in the text
-  // ("<|im_start|>") become their ids; user-defined added tokens always do. Bytes that are not UTF-8 are kept.
+  // ("<|im_start|>") become their ids; user-defined added tokens always do. Bytes that are not UTF-8 are
+  // kept.
   std::vector<TokenId> Encode(std::string_view text, bool add_special, bool parse_special) const;
 
   // Ids out of range are skipped. Control tokens are written only if `with_special`.
   std::string Decode(const std::vector<TokenId>& ids, bool with_special = false) const;
-  // The raw bytes of one token (one SPM token keeps its leading space). Empty for control tokens unless asked.
+  // The raw bytes of one token (one SPM token keeps its leading space). Empty for control tokens unless
+  // asked.
   std::string TokenBytes(TokenId id, bool with_special = false) const;
 
   const TokenizerSpec& spec() const;
@@ -84,8 +94,8 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Turns a stream of ids into text that never ends inside a UTF-8 character. Bytes that can no longer become valid
-// UTF-8 come out as U+FFFD.
+// Turns a stream of ids into text that never ends inside a UTF-8 character. Bytes that can no longer become
+// valid UTF-8 come out as U+FFFD.
 class StreamingDetokenizer {
  public:
   explicit StreamingDetokenizer(const Tokenizer& tokenizer, bool with_special = false)

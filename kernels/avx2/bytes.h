@@ -1,0 +1,194 @@
+// Lanes of bytes for AVX2: four blocks side by side, 16 bytes of each. See kernels/generic/weights.inc.
+#pragma once
+
+#include "kernels/avx2/quad.h"
+#include "kernels/avx2/simd.h"
+
+namespace thimble {
+
+struct Bytes {  // 4 lanes of 16 bytes: two in each register
+  __m256i a, b;
+};
+using Ints = Bytes;  // 4 lanes of 4 int32
+struct Floats {      // 4 lanes of 4 floats
+  __m256 a, b;
+};
+
+constexpr int kMaxActivationRows = 4;  // of a matmul tile: one accumulator each
+
+THIMBLE_INLINE Bytes LoadBytes(const void* p) {
+  const uint8_t* bytes = static_cast<const uint8_t*>(p);
+  return {LoadAs<__m256i_u>(bytes), LoadAs<__m256i_u>(bytes + 32)};
+}
+THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
+  memcpy(p, &x, sizeof(x));
+}
+// 16 bytes into each lane, `stride` bytes apart.
+THIMBLE_INLINE Bytes LoadLanes(const uint8_t* p, ptrdiff_t stride) {
+  return {
+      _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p)), LoadAs<__m128i_u>(p + stride), 1),
+      _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p + 2 * stride)),
+                              LoadAs<__m128i_u>(p + 3 * stride), 1)};
+}
+// The same 16 bytes into each lane.
+THIMBLE_INLINE Bytes BroadcastLane(const void* p) {
+  const __m256i x = _mm256_broadcastsi128_si256(LoadAs<__m128i_u>(p));
+  return {x, x};
+}
+// [x0, x2, y0, y2] and [x1, x3, y1, y3] of the lanes of x and y.
+THIMBLE_INLINE void SplitLanes(Bytes x, Bytes y, Bytes* even, Bytes* odd) {
+  *even = {_mm256_permute2x128_si256(x.a, x.b, 0x20), _mm256_permute2x128_si256(y.a, y.b, 0x20)};
+  *odd = {_mm256_permute2x128_si256(x.a, x.b, 0x31), _mm256_permute2x128_si256(y.a, y.b, 0x31)};
+}
+// [x0, y0, x2, y2] and [x1, y1, x3, y3].
+THIMBLE_INLINE void InterleaveLanes(Bytes x, Bytes y, Bytes* even, Bytes* odd) {
+  *even = {_mm256_permute2x128_si256(x.a, y.a, 0x20), _mm256_permute2x128_si256(x.b, y.b, 0x20)};
+  *odd = {_mm256_permute2x128_si256(x.a, y.a, 0x31), _mm256_permute2x128_si256(x.b, y.b, 0x31)};
+}
+// The first and the second 16 bytes of four blocks of 32 that lie `stride` bytes apart.
+THIMBLE_INLINE void LoadHalves(const uint8_t* p, ptrdiff_t stride, Bytes* lo, Bytes* hi) {
+  *lo = LoadLanes(p, stride);
+  *hi = LoadLanes(p + 16, stride);
+}
+
+THIMBLE_INLINE Bytes And(Bytes x, int mask) {
+  const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+  return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+}
+THIMBLE_INLINE Bytes SubBytes(Bytes x, int y) {
+  const __m256i s = _mm256_set1_epi8(static_cast<char>(y));
+  return {_mm256_sub_epi8(x.a, s), _mm256_sub_epi8(x.b, s)};
+}
+THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
+  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+THIMBLE_INLINE Bytes HighNibbles(Bytes x) {
+  return And({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)}, 15);
+}
+// Lane b: the bits 2b and 2b + 1 of each byte, as a number below 4.
+THIMBLE_INLINE Bytes BitPairs(Bytes x) {
+  return And({_mm256_srlv_epi32(x.a, _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2)),
+              _mm256_srlv_epi32(x.b, _mm256_setr_epi32(4, 4, 4, 4, 6, 6, 6, 6))},
+             3);
+}
+THIMBLE_INLINE Bytes TimesSixteen(Bytes x) {  // x < 16
+  return {_mm256_slli_epi16(x.a, 4), _mm256_slli_epi16(x.b, 4)};
+}
+THIMBLE_INLINE __m256i SetBitWhere(__m256i x, __m256i source, __m256i select, int value) {
+  const __m256i clear = _mm256_cmpeq_epi8(_mm256_and_si256(source, select), _mm256_setzero_si256());
+  return _mm256_or_si256(x, _mm256_andnot_si256(clear, _mm256_set1_epi8(static_cast<char>(value))));
+}
+// Adds `value`, a bit that is not set in x, to the bytes where `source` has one of the bits of `select`.
+THIMBLE_INLINE Bytes SetBitWhere(Bytes x, Bytes source, Bytes select, int value) {
+  return {SetBitWhere(x.a, source.a, select.a, value), SetBitWhere(x.b, source.b, select.b, value)};
+}
+// Lane b: bit `first` + b in every byte.
+THIMBLE_INLINE Bytes LaneBits(int first) {
+  const __m256i a = _mm256_setr_epi32(0x01010101, 0x01010101, 0x01010101, 0x01010101, 0x02020202, 0x02020202,
+                                      0x02020202, 0x02020202);
+  return {_mm256_slli_epi32(a, first), _mm256_slli_epi32(a, first + 2)};
+}
+THIMBLE_INLINE Bytes Lookup(Bytes table, Bytes index) {
+  return {_mm256_shuffle_epi8(table.a, index.a), _mm256_shuffle_epi8(table.b, index.b)};
+}
+// Lane b: the four bytes at p + b * stride, bytes 0 (or 2) and 1 (or 3) eight times each.
+THIMBLE_INLINE void SpreadBitBytes(const uint8_t* p, ptrdiff_t stride, Bytes* first, Bytes* second) {
+  const Bytes lanes = {
+      _mm256_setr_m128i(_mm_set1_epi32(LoadAs<int32_t>(p)), _mm_set1_epi32(LoadAs<int32_t>(p + stride))),
+      _mm256_setr_m128i(_mm_set1_epi32(LoadAs<int32_t>(p + 2 * stride)),
+                        _mm_set1_epi32(LoadAs<int32_t>(p + 3 * stride)))};
+  const __m256i low =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+  const __m256i high =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
+  *first = Lookup(lanes, {low, low});
+  *second = Lookup(lanes, {high, high});
+}
+
+// --- Products. maddubs adds pairs to int16 with saturation, so weights that use all of int8 are multiplied
+// as |w| * sign(w) x: 2 * 128 * 127 fits, while an offset of 128 would not.
+constexpr int kWideOffset = 0;
+THIMBLE_INLINE Bytes ToWide(Bytes x) {
+  return x;
+}
+THIMBLE_INLINE Bytes FromWide(Bytes x) {
+  return x;
+}
+THIMBLE_INLINE Ints IntsZero() {
+  return {_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+THIMBLE_INLINE Ints IntsLoad(const int32_t* p) {
+  return LoadBytes(p);
+}
+template <bool kWide>
+THIMBLE_INLINE __m256i PairSums(__m256i w, __m256i x) {
+  if constexpr (kWide) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return _mm256_maddubs_epi16(w, x);
+}
+THIMBLE_INLINE __m256i AddPairs(__m256i init, __m256i pairs) {
+  return _mm256_add_epi32(init, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+// init + each lane's four partial sums of w * x. Weights are below 64, or in ToWide's form if kWide.
+template <bool kWide>
+THIMBLE_INLINE Ints DotBytes(Ints init, Bytes w, Bytes x) {
+  return {AddPairs(init.a, PairSums<kWide>(w.a, x.a)), AddPairs(init.b, PairSums<kWide>(w.b, x.b))};
+}
+// init + w0 * x0 + w1 * x1
+template <bool kWide>
+THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1) {
+  if constexpr (kWide) return DotBytes<kWide>(DotBytes<kWide>(init, w0, x0), w1, x1);
+  // 4 * 63 * 127 still fits in int16.
+  return {AddPairs(init.a, _mm256_add_epi16(PairSums<false>(w0.a, x0.a), PairSums<false>(w1.a, x1.a))),
+          AddPairs(init.b, _mm256_add_epi16(PairSums<false>(w0.b, x0.b), PairSums<false>(w1.b, x1.b)))};
+}
+
+// --- Four lanes of four floats.
+THIMBLE_INLINE Floats FloatsZero() {
+  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+THIMBLE_INLINE Floats FloatsLoad(const float* p) {
+  return {_mm256_load_ps(p), _mm256_load_ps(p + 8)};
+}
+THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+THIMBLE_INLINE Floats ToFloats(Ints x) {
+  return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
+}
+THIMBLE_INLINE Floats FloatsFromInt8(const int8_t* p) {
+  const __m128i x = LoadAs<__m128i_u>(p);
+  return ToFloats({_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))});
+}
+THIMBLE_INLINE Floats FloatsSet(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
+  return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)};
+}
+THIMBLE_INLINE Floats FloatsSub(Floats a, Floats b) {
+  return {_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)};
+}
+THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
+  return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+}
+// Element b of q in all of lane b.
+THIMBLE_INLINE Floats Spread(Quad q) {
+  const __m256 both = _mm256_set_m128(q, q);
+  return {_mm256_permutevar_ps(both, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+          _mm256_permutevar_ps(both, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
+}
+// Takes q from the first four elements.
+THIMBLE_INLINE Floats SubQuad(Floats x, Quad q) {
+  return {_mm256_sub_ps(x.a, _mm256_zextps128_ps256(q)), x.b};
+}
+THIMBLE_INLINE float FloatsSum(Floats x) {
+  return VecSum(_mm256_add_ps(x.a, x.b));
+}
+THIMBLE_INLINE void FloatsSum4(const Floats x[4], float sums[4]) {
+  const Vec v[4] = {_mm256_add_ps(x[0].a, x[0].b), _mm256_add_ps(x[1].a, x[1].b),
+                    _mm256_add_ps(x[2].a, x[2].b), _mm256_add_ps(x[3].a, x[3].b)};
+  VecSum4(v, sums);
+}
+
+}  // namespace thimble

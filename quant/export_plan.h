@@ -1,0 +1,55 @@
+// What a new GGUF file will hold, decided before a byte of it is written.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "formats/metadata.h"
+#include "formats/model_file.h"
+#include "quant/mixes.h"
+#include "quant/tensor_stream.h"
+
+namespace thimble {
+
+struct ExportPlan {
+  Metadata metadata;
+  std::vector<ExportTensor> tensors;
+  ModelFile source;                                          // keeps the tensors' bytes alive
+  std::vector<std::shared_ptr<std::vector<uint8_t>>> owned;  // of tensors that no file holds
+};
+
+// Both builders keep each tensor's type, save that vectors and norms from Hugging Face become F32 (as
+// llama.cpp has them); ApplyMix changes types. From a GGUF, all keys are kept but those of split files.
+Result<ExportPlan> PlanFromGguf(ModelFile source);
+// Names, metadata, row order and norms as llama.cpp's convert_hf_to_gguf.py makes them. Tensors that GGUF has
+// no place for are an error, not dropped.
+Result<ExportPlan> PlanFromHf(ModelFile source);
+Result<ExportPlan> PlanFromModelFile(ModelFile source);
+
+// Types by a mix's rules, and general.file_type.
+Status ApplyMix(const MixOptions& options, ExportPlan& plan);
+
+struct ExportStats {
+  std::vector<TensorReport> tensors;
+  uint64_t bytes_in = 0, bytes_out = 0;  // of tensors' data
+  int64_t n_weights = 0;
+
+  double bits_per_weight() const;
+  int64_t n_fallback() const;
+  // Weights in tensors whose rows forced another type, and what that added to (or took from) the bits per
+  // weight.
+  double fallback_share() const;
+  double fallback_bits() const;
+  // Over all tensors that were rounded.
+  double relative_error() const;
+};
+
+// Streams tensor by tensor; the file appears whole or not at all.
+Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string& path, ThreadPool& pool,
+                                      const ProgressFn& progress, const std::string& stage);
+
+}  // namespace thimble

@@ -1,0 +1,133 @@
+#include "quant/tensor_stream.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "codec/codec.h"
+#include "model/adapter.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kSlabWeights = 1 << 22;   // 16 MB in F32: enough for all threads, little beside a model
+constexpr int64_t kPieceWeights = 1 << 15;  // that a thread takes at once
+
+}  // namespace
+
+// A tensor as rows that can be moved and encoded one by one.
+struct TensorStreamer::Rows {
+  int64_t n, cols;
+  size_t source_bytes, bytes;  // of one row
+  bool copied;                 // bit for bit
+
+  explicit Rows(const ExportTensor& t) : n(t.source.n_rows()), cols(t.source.row_size()) {
+    if (t.transform == GgufTransform::kPermuteHeads && t.shape().size() == 1) std::swap(n, cols);  // a bias
+    source_bytes = RowBytes(t.source.type, cols);
+    bytes = RowBytes(t.type, cols);
+    copied = t.source.type == t.type && t.transform != GgufTransform::kPlusOne;
+  }
+};
+
+namespace {
+
+int64_t SourceRow(const ExportTensor& t, int64_t row) {
+  if (t.transform != GgufTransform::kPermuteHeads) return row;
+  if (!t.undo) return PermutedRow(row, t.head_dim);
+  const int64_t within = row % t.head_dim, half = t.head_dim / 2;
+  return row - within + within % half * 2 + within / half;
+}
+
+}  // namespace
+
+double TensorReport::relative_error() const {
+  return squared_sum > 0 ? std::sqrt(squared_error / squared_sum) : 0;
+}
+
+uint64_t SourceBytes(std::span<const ExportTensor> tensors) {
+  uint64_t bytes = 0;
+  for (const ExportTensor& t : tensors) bytes += t.source.bytes.size();
+  return bytes;
+}
+
+void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, int64_t begin, int64_t end) {
+  const size_t cols = static_cast<size_t>(rows.cols);
+  scratch_.resize(2 * cols * static_cast<size_t>(pool_.n_threads()));
+  error_.assign(static_cast<size_t>(end - begin), 0);
+  sum_.assign(static_cast<size_t>(end - begin), 0);
+  const float shift = t.transform != GgufTransform::kPlusOne ? 0.0f : t.undo ? -1.0f : 1.0f;
+  const int64_t grain = std::max<int64_t>(1, kPieceWeights / std::max<int64_t>(1, rows.cols));
+  pool_.ParallelFor(end - begin, grain, [&](int64_t first, int64_t last, int thread) {
+    float* x = scratch_.data() + 2 * cols * static_cast<size_t>(thread);
+    float* y = x + cols;
+    for (int64_t i = first; i < last; ++i) {
+      const uint8_t* source =
+          t.source.bytes.data() + static_cast<size_t>(SourceRow(t, begin + i)) * rows.source_bytes;
+      uint8_t* out = slab_.data() + static_cast<size_t>(i) * rows.bytes;
+      DecodeRow(t.source.type, source, x, rows.cols);
+      if (shift != 0) {
+        for (size_t j = 0; j < cols; ++j) x[j] += shift;
+      }
+      EncodeRow(t.type, x, out, rows.cols);
+      DecodeRow(t.type, out, y, rows.cols);
+      double error = 0, sum = 0;
+      for (size_t j = 0; j < cols; ++j) {
+        const double difference = static_cast<double>(x[j]) - y[j];
+        error += difference * difference;
+        sum += static_cast<double>(x[j]) * x[j];
+      }
+      error_[i] = error;
+      sum_[i] = sum;
+    }
+  });
+}
+
+Status TensorStreamer::CheckSums(const ExportTensor& t, const TensorReport& report) const {
+  if (!std::isfinite(report.squared_sum)) {
+    return MakeError(ErrorCode::kCorrupt, "tensor '{}' holds a value that is not finite", t.source.name);
+  }
+  if (!std::isfinite(report.squared_error)) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "tensor '{}' holds values beyond the range of {}; use BF16 or F32", t.source.name,
+                     Name(t.type));
+  }
+  return {};
+}
+
+Status TensorStreamer::Report(const std::string& note, uint64_t bytes) {
+  done_bytes_ += bytes;
+  const Progress progress{stage_, static_cast<double>(done_bytes_) * 1e-6,
+                          static_cast<double>(total_bytes_) * 1e-6, "MB", note};
+  if (progress_ && !progress_(progress)) return MakeError(ErrorCode::kCancelled, "{}: cancelled", stage_);
+  return {};
+}
+
+Result<TensorReport> TensorStreamer::Write(const ExportTensor& t, const ByteSink& sink) {
+  CHECK(t.transform != GgufTransform::kPermuteHeads || t.head_dim > 0);
+  const Rows rows(t);
+  TensorReport report{.name = t.name, .from = t.source.type, .to = t.type, .wanted = t.wanted};
+  report.n_weights = t.source.n_elements();
+  report.bytes_in = t.source.bytes.size();
+  report.bytes_out = static_cast<uint64_t>(rows.n) * rows.bytes;
+  const int64_t step = std::max<int64_t>(1, kSlabWeights / std::max<int64_t>(1, rows.cols));
+  for (int64_t begin = 0; begin < rows.n; begin += step) {
+    const int64_t end = std::min(rows.n, begin + step);
+    slab_.resize(static_cast<size_t>(end - begin) * rows.bytes);
+    if (rows.copied) {
+      for (int64_t i = begin; i < end; ++i) {
+        std::memcpy(slab_.data() + static_cast<size_t>(i - begin) * rows.bytes,
+                    t.source.bytes.data() + static_cast<size_t>(SourceRow(t, i)) * rows.bytes, rows.bytes);
+      }
+    } else {
+      EncodeRows(t, rows, begin, end);
+      for (double e : error_) report.squared_error += e;
+      for (double s : sum_) report.squared_sum += s;
+      RETURN_IF_ERROR(CheckSums(t, report));
+    }
+    RETURN_IF_ERROR(sink(slab_));
+    RETURN_IF_ERROR(Report(t.name, static_cast<uint64_t>(end - begin) * rows.source_bytes));
+  }
+  return report;
+}
+
+}  // namespace thimble
