@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "codec/blocks.h"
 
 namespace thimble {
 namespace {
@@ -24,6 +25,17 @@ constexpr WeightTypeInfo kTypes[] = {
     {kI16, "I16", 1, 2, false, false},         {kI32, "I32", 1, 4, false, false},
     {kI64, "I64", 1, 8, false, false},         {kF64, "F64", 1, 8, false, false},
 };
+
+template <typename... Blocks>
+constexpr bool Match(std::tuple<Blocks...>*) {
+  int found = 0;
+  for (const WeightTypeInfo& info : kTypes) {
+    found += (... + (info.type == Blocks::kType && info.block_size == Blocks::kWeights &&
+                     info.block_bytes == sizeof(Blocks) && info.quantized));
+  }
+  return found == sizeof...(Blocks);
+}
+static_assert(Match(static_cast<AllBlocks*>(nullptr)), "blocks.h disagrees with the table");
 
 }  // namespace
 

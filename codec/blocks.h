@@ -1,0 +1,138 @@
+// The layout of every quantized block, as on disk (ggml-common.h). Scales and minimums are F16 bit patterns.
+// Packed fields are planes (codec/planes.h); the comment gives bits x stride.
+#pragma once
+
+#include <cstdint>
+#include <tuple>
+
+#include "codec/types.h"
+
+namespace thimble {
+
+// w = d * (q - 8)
+struct BlockQ4_0 {
+  static constexpr WeightType kType = WeightType::kQ4_0;
+  static constexpr int kWeights = 32;
+  uint16_t d;
+  uint8_t qs[16];  // 4 x 16
+};
+
+// w = d * q + m
+struct BlockQ4_1 {
+  static constexpr WeightType kType = WeightType::kQ4_1;
+  static constexpr int kWeights = 32;
+  uint16_t d, m;
+  uint8_t qs[16];  // 4 x 16
+};
+
+// w = d * (q - 16)
+struct BlockQ5_0 {
+  static constexpr WeightType kType = WeightType::kQ5_0;
+  static constexpr int kWeights = 32;
+  uint16_t d;
+  uint8_t qh[4];   // bit 4 of q: 1 x 1
+  uint8_t qs[16];  // 4 x 16
+};
+
+// w = d * q + m
+struct BlockQ5_1 {
+  static constexpr WeightType kType = WeightType::kQ5_1;
+  static constexpr int kWeights = 32;
+  uint16_t d, m;
+  uint8_t qh[4];   // bit 4 of q: 1 x 1
+  uint8_t qs[16];  // 4 x 16
+};
+
+// w = d * q
+struct BlockQ8_0 {
+  static constexpr WeightType kType = WeightType::kQ8_0;
+  static constexpr int kWeights = 32;
+  uint16_t d;
+  int8_t qs[32];
+};
+
+// w = (d * scale) * q - (dmin * min), sub-blocks of 16
+struct BlockQ2_K {
+  static constexpr WeightType kType = WeightType::kQ2_K;
+  static constexpr int kWeights = 256;
+  uint8_t scales[16];  // scale | min << 4
+  uint8_t qs[64];      // 2 x 32
+  uint16_t d, dmin;
+};
+
+// w = (d * (scale - 32)) * (q - 4), sub-blocks of 16
+struct BlockQ3_K {
+  static constexpr WeightType kType = WeightType::kQ3_K;
+  static constexpr int kWeights = 256;
+  uint8_t hmask[32];   // bit 2 of q: 1 x 32
+  uint8_t qs[64];      // 2 x 32
+  uint8_t scales[12];  // low bits 4 x 8, then high bits 2 x 4
+  uint16_t d;
+};
+
+// w = (d * scale) * q - (dmin * min), sub-blocks of 32
+struct BlockQ4_K {
+  static constexpr WeightType kType = WeightType::kQ4_K;
+  static constexpr int kWeights = 256;
+  uint16_t d, dmin;
+  uint8_t scales[12];  // codec/planes.h, PackScaleMins
+  uint8_t qs[128];     // 4 x 32
+};
+
+// w = (d * scale) * q - (dmin * min), sub-blocks of 32
+struct BlockQ5_K {
+  static constexpr WeightType kType = WeightType::kQ5_K;
+  static constexpr int kWeights = 256;
+  uint16_t d, dmin;
+  uint8_t scales[12];  // codec/planes.h, PackScaleMins
+  uint8_t qh[32];      // bit 4 of q: 1 x 32
+  uint8_t qs[128];     // 4 x 32
+};
+
+// w = (d * scale) * (q - 32), sub-blocks of 16
+struct BlockQ6_K {
+  static constexpr WeightType kType = WeightType::kQ6_K;
+  static constexpr int kWeights = 256;
+  uint8_t ql[128];  // 4 x 64
+  uint8_t qh[64];   // bits 4 and 5 of q: 2 x 32
+  int8_t scales[16];
+  uint16_t d;
+};
+
+// The grid of IQ4_NL and IQ4_XS.
+constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// w = d * kIq4Values[q]
+struct BlockIQ4_NL {
+  static constexpr WeightType kType = WeightType::kIQ4_NL;
+  static constexpr int kWeights = 32;
+  uint16_t d;
+  uint8_t qs[16];  // 4 x 16
+};
+
+// w = (d * (scale - 32)) * kIq4Values[q], sub-blocks of 32
+struct BlockIQ4_XS {
+  static constexpr WeightType kType = WeightType::kIQ4_XS;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint8_t scales_h[2];  // 2 x 1
+  uint8_t scales_l[4];  // 4 x 1
+  uint8_t qs[128];      // 4 x 16
+};
+
+using AllBlocks = std::tuple<BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2_K, BlockQ3_K,
+                             BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ4_NL, BlockIQ4_XS>;
+
+// visitor(static_cast<const Block*>(nullptr)) for the block of a quantized type; nothing for other types.
+template <typename Visitor>
+void VisitBlock(WeightType type, Visitor&& visitor) {
+  const auto visit = [&]<typename Block>(const Block* block) {
+    if (Block::kType == type) visitor(block);
+  };
+  const auto visit_all = [&]<typename... Blocks>(std::tuple<Blocks...>*) {
+    (visit(static_cast<const Blocks*>(nullptr)), ...);
+  };
+  visit_all(static_cast<AllBlocks*>(nullptr));
+}
+
+}  // namespace thimble
