@@ -1,0 +1,144 @@
+#include "ops/cross_entropy.h"
+
+#include "codec/codec.h"
+#include "ops/test_support.h"
+
+namespace thimble {
+namespace {
+
+class CrossEntropyTest : public OpsTest {
+ protected:
+  static constexpr int64_t kVocab = 19, kWidth = 32;
+
+  void SetUp() override {
+    const Tensor source = RandomTensor(kVocab, kWidth, 1, 0.4);
+    values_ = Matrix(kVocab, kWidth);
+    const size_t row = RowBytes(WeightType::kQ8_0, kWidth);
+    bytes_.resize(row * kVocab);
+    std::vector<float> decoded(kWidth);
+    for (int64_t i = 0; i < kVocab; ++i) {
+      EncodeRow(WeightType::kQ8_0, source.row(i), bytes_.data() + row * static_cast<size_t>(i), kWidth);
+      DecodeRow(WeightType::kQ8_0, bytes_.data() + row * static_cast<size_t>(i), decoded.data(), kWidth);
+      for (int64_t j = 0; j < kWidth; ++j) values_.at(i, j) = decoded[static_cast<size_t>(j)];
+    }
+    output_ = {"output", WeightType::kQ8_0, kVocab, kWidth, bytes_.data()};
+  }
+
+  double ReferenceLoss(const Matrix& x, const std::vector<int32_t>& labels) const {
+    double total = 0;
+    int64_t n = 0;
+    for (int64_t i = 0; i < x.rows; ++i) {
+      const int32_t label = labels[static_cast<size_t>(i)];
+      if (label < 0) continue;
+      double sum = 0, target = 0;
+      for (int64_t o = 0; o < kVocab; ++o) {
+        double logit = 0;
+        for (int64_t j = 0; j < kWidth; ++j) logit += x.at(i, j) * values_.at(o, j);
+        sum += std::exp(logit);
+        if (o == label) target = logit;
+      }
+      total += std::log(sum) - target;
+      ++n;
+    }
+    return total / static_cast<double>(n);
+  }
+
+  std::vector<uint8_t> bytes_;
+  Matrix values_;
+  Weight output_;
+};
+INSTANTIATE_TEST_SUITE_P(Tiers, CrossEntropyTest, testing::ValuesIn(AllTiers()), TierName);
+
+// One chunk has 128 labelled rows: below, at, and above its bounds, with ignored rows between.
+TEST_P(CrossEntropyTest, LossAndGradientAcrossChunks) {
+  for (const int64_t n : {1, 5, 128, 129, 300}) {
+    for (const bool ignore : {false, true}) {
+      SCOPED_TRACE(std::to_string(n) + (ignore ? " with ignored rows" : ""));
+      std::vector<int32_t> labels;
+      for (int64_t i = 0; i < n; ++i)
+        labels.push_back(ignore && i % 3 == 1 ? -1 : static_cast<int32_t>(i * 7 % kVocab));
+      const Tensor x = RandomTensor(n, kWidth, 4);
+      x.set_requires_grad(true);
+      const float scale = 0.25f;
+      std::vector<float> gradients[2];
+      double losses[2];
+      for (int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        Tape tape;
+        Context ctx = ContextOn(pool);
+        ctx.tape = &tape;
+        std::fill(x.grad(), x.grad() + x.size(), 0.5f);
+        const auto result = LinearCrossEntropy(ctx, output_, x, labels, scale);
+        EXPECT_EQ(result.n_labels,
+                  std::count_if(labels.begin(), labels.end(), [](int32_t t) { return t >= 0; }));
+        tape.Backward();
+        losses[threads == 3] = result.mean_loss;
+        gradients[threads == 3].assign(x.grad(), x.grad() + x.size());
+      }
+      EXPECT_EQ(losses[0], losses[1]);
+      EXPECT_EQ(gradients[0], gradients[1]);
+      const Matrix exact = ToMatrix(x);
+      EXPECT_NEAR(losses[0], ReferenceLoss(exact, labels), 5e-6);
+      for (float& g : gradients[0]) g = (g - 0.5f) * static_cast<float>(n);  // of the size of one
+      const auto reference = [&](const std::vector<Matrix>& in) {
+        Matrix loss(1, 1);
+        loss.at(0, 0) = ReferenceLoss(in[0], labels);
+        return loss;
+      };
+      // Differences of one row change one term only, so a few rows stand for all.
+      if (n > 5) continue;
+      ExpectNear(gradients[0].data(),
+                 NumericGradient(reference, {exact}, 0, {scale * static_cast<double>(n)}), 1e-4, "gradient");
+    }
+  }
+}
+
+// The analytic gradient in double precision, for all rows of the larger cases.
+TEST_P(CrossEntropyTest, EveryRowOfManyChunks) {
+  const int64_t n = 300;
+  std::vector<int32_t> labels;
+  for (int64_t i = 0; i < n; ++i) labels.push_back(i % 5 == 0 ? -1 : static_cast<int32_t>(i % kVocab));
+  const Tensor x = RandomTensor(n, kWidth, 4);
+  x.set_requires_grad(true);
+  ThreadPool pool(2);
+  Tape tape;
+  Context ctx = ContextOn(pool);
+  ctx.tape = &tape;
+  const auto result = LinearCrossEntropy(ctx, output_, x, labels);
+  tape.Backward();
+  const Matrix exact = ToMatrix(x);
+  EXPECT_NEAR(result.mean_loss, ReferenceLoss(exact, labels), 5e-6);
+  Matrix expected(n, kWidth);
+  for (int64_t i = 0; i < n; ++i) {
+    if (labels[static_cast<size_t>(i)] < 0) continue;
+    std::vector<double> p(kVocab);
+    double sum = 0;
+    for (int64_t o = 0; o < kVocab; ++o) {
+      double logit = 0;
+      for (int64_t j = 0; j < kWidth; ++j) logit += exact.at(i, j) * values_.at(o, j);
+      sum += p[static_cast<size_t>(o)] = std::exp(logit);
+    }
+    for (int64_t o = 0; o < kVocab; ++o) {
+      const double slope = p[static_cast<size_t>(o)] / sum - (o == labels[static_cast<size_t>(i)] ? 1 : 0);
+      for (int64_t j = 0; j < kWidth; ++j) {
+        expected.at(i, j) += slope * values_.at(o, j) / static_cast<double>(result.n_labels);
+      }
+    }
+  }
+  for (int64_t i = 0; i < x.size(); ++i) {
+    ASSERT_NEAR(x.grad()[i], expected.values[static_cast<size_t>(i)], 1e-7)
+        << i / kWidth << ", " << i % kWidth;
+  }
+}
+
+TEST_P(CrossEntropyTest, NothingLabelled) {
+  ThreadPool pool(1);
+  const Tensor x = RandomTensor(3, kWidth, 4);
+  const std::vector<int32_t> labels{-1, -1, -1};
+  const auto result = LinearCrossEntropy(ContextOn(pool), output_, x, labels);
+  EXPECT_EQ(result.n_labels, 0);
+  EXPECT_EQ(result.mean_loss, 0);
+}
+
+}  // namespace
+}  // namespace thimble

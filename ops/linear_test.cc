@@ -1,0 +1,184 @@
+#include "ops/linear.h"
+
+#include "codec/codec.h"
+#include "ops/test_support.h"
+
+namespace thimble {
+namespace {
+
+// A weight of any type with its bytes and its values.
+struct TestWeight {
+  std::vector<uint8_t> bytes;
+  std::vector<float> bias;
+  Matrix values;
+  Weight weight;
+};
+
+TestWeight MakeWeight(WeightType type, int64_t n_out, int64_t n_in, bool with_bias, uint64_t seed = 1) {
+  TestWeight w;
+  const Tensor source = RandomTensor(n_out, n_in, seed, 1 / std::sqrt(static_cast<double>(n_in)));
+  const size_t row = RowBytes(type, n_in);
+  w.bytes.resize(row * static_cast<size_t>(n_out));
+  const Tensor decoded = Tensor::Empty(n_out, n_in);
+  for (int64_t i = 0; i < n_out; ++i) {
+    uint8_t* const at = w.bytes.data() + row * static_cast<size_t>(i);
+    EncodeRow(type, source.row(i), at, n_in);
+    DecodeRow(type, at, decoded.row(i), n_in);
+  }
+  w.values = ToMatrix(decoded);
+  if (with_bias) {
+    const Tensor bias = RandomTensor(1, n_out, seed + 1);
+    w.bias.assign(bias.data(), bias.data() + n_out);
+  }
+  w.weight = {"w", type, n_out, n_in, w.bytes.data(), with_bias ? w.bias.data() : nullptr};
+  return w;
+}
+
+Matrix ReferenceLinear(const TestWeight& w, const Matrix& x) {
+  Matrix y(x.rows, w.values.rows);
+  for (int64_t i = 0; i < y.rows; ++i) {
+    for (int64_t o = 0; o < y.cols; ++o) {
+      double sum = w.bias.empty() ? 0 : w.bias[static_cast<size_t>(o)];
+      for (int64_t j = 0; j < x.cols; ++j) sum += x.at(i, j) * w.values.at(o, j);
+      y.at(i, o) = sum;
+    }
+  }
+  return y;
+}
+
+class LinearTest : public OpsTest {};
+INSTANTIATE_TEST_SUITE_P(Tiers, LinearTest, testing::ValuesIn(AllTiers()), TierName);
+
+TEST_P(LinearTest, EveryWeightType) {
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.decodable) continue;
+    SCOPED_TRACE(info.name);
+    // More rows than a backward tile, and no multiple of any tile.
+    const int64_t n_in = std::max<int64_t>(info.block_size, 32), n_out = 131;
+    const TestWeight w = MakeWeight(info.type, n_out, n_in, true);
+    const Tensor x = RandomTensor(3, n_in, 7);
+    x.set_requires_grad(true);
+    CheckOp([&](const Context& ctx, const auto& in) { return Linear(ctx, w.weight, in[0]); },
+            [&](const auto& in) { return ReferenceLinear(w, in[0]); }, {x});
+  }
+}
+
+TEST_P(LinearTest, ManyRowsWithoutBias) {
+  const TestWeight w = MakeWeight(WeightType::kF32, 10, 24, false);
+  const Tensor x = RandomTensor(50, 24, 7);
+  x.set_requires_grad(true);
+  CheckOp([&](const Context& ctx, const auto& in) { return Linear(ctx, w.weight, in[0]); },
+          [&](const auto& in) { return ReferenceLinear(w, in[0]); }, {x});
+}
+
+// An activation is off by at most half a step of its block of 32, max|x| / 127, so a product is off by at
+// most sum over blocks of max|x| / 254 * sum |w|. The kernels may round scales once more: 1 % on top.
+TEST_P(LinearTest, Int8StaysWithinItsBound) {
+  ThreadPool one(1), three(3);
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.quantized || !info.decodable) continue;
+    SCOPED_TRACE(info.name);
+    const int64_t n_in = 256, n_out = 37, m = 5;
+    const TestWeight w = MakeWeight(info.type, n_out, n_in, true);
+    const Tensor x = RandomTensor(m, n_in, 3);
+    const Tensor y = Linear(ContextOn(one, Compute::kInt8), w.weight, x);
+    const Tensor threaded = Linear(ContextOn(three, Compute::kInt8), w.weight, x);
+    const Matrix exact = ReferenceLinear(w, ToMatrix(x));
+    double rounded = 0;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t o = 0; o < n_out; ++o) {
+        double bound = 1e-5;
+        for (int64_t b = 0; b < n_in; b += 32) {
+          double highest = 0, weights = 0;
+          for (int64_t j = b; j < b + 32; ++j) {
+            highest = std::max<double>(highest, std::fabs(x.row(i)[j]));
+            weights += std::fabs(w.values.at(o, j));
+          }
+          bound += 1.01 * highest / 254 * weights;
+        }
+        ASSERT_NEAR(y.row(i)[o], exact.at(i, o), bound) << i << ", " << o;
+        ASSERT_EQ(y.row(i)[o], threaded.row(i)[o]);
+        rounded = std::max(rounded, std::fabs(y.row(i)[o] - exact.at(i, o)));
+      }
+    }
+    EXPECT_GT(rounded, 1e-4) << "the integer product was not used";
+  }
+}
+
+Matrix ReferenceLora(const std::vector<Matrix>& in, double scale, const Matrix* mask = nullptr) {
+  const Matrix &x = in[0], &a = in[1], &b = in[2];
+  Matrix y = in[3];
+  for (int64_t i = 0; i < x.rows; ++i) {
+    for (int64_t r = 0; r < a.rows; ++r) {
+      double h = 0;
+      for (int64_t j = 0; j < x.cols; ++j) h += x.at(i, j) * (mask ? mask->at(i, j) : 1) * a.at(r, j);
+      for (int64_t o = 0; o < y.cols; ++o) y.at(i, o) += scale * h * b.at(o, r);
+    }
+  }
+  return y;
+}
+
+Tensor RunLora(const Context& ctx, const std::vector<Tensor>& in, float scale, float dropout, uint64_t seed) {
+  const Tensor y = Copy(ctx, in[3]);
+  AddLora(ctx, in[0], {in[1], in[2], scale, dropout, seed}, y);
+  return y;
+}
+
+std::vector<Tensor> LoraInputs(int64_t m) {
+  std::vector<Tensor> in{RandomTensor(m, 20, 1), RandomTensor(3, 20, 2), RandomTensor(14, 3, 3),
+                         RandomTensor(m, 14, 4)};
+  for (const Tensor& t : in) t.set_requires_grad(true);
+  return in;
+}
+
+TEST_P(LinearTest, LoraAddsItsTerm) {
+  for (const int64_t m : {2, 37}) {  // each on its own path
+    CheckOp([](const Context& ctx, const auto& in) { return RunLora(ctx, in, 1.75f, 0, 0); },
+            [](const auto& in) { return ReferenceLora(in, 1.75); }, LoraInputs(m));
+  }
+}
+
+TEST_P(LinearTest, LoraWithOneSideFrozen) {
+  for (const size_t frozen : {0, 1, 2}) {
+    const auto in = LoraInputs(17);
+    in[frozen].set_requires_grad(false);
+    CheckOp([](const Context& ctx, const auto& in) { return RunLora(ctx, in, 0.5f, 0, 0); },
+            [](const auto& in) { return ReferenceLora(in, 0.5); }, in);
+  }
+}
+
+// The mask that a seed draws, seen through an identity: x = 1, A = one row of ones per column, B likewise.
+Matrix MaskOf(const KernelTable& kernels, int64_t m, int64_t n, float dropout, uint64_t seed) {
+  ThreadPool pool(1);
+  const Context ctx{.pool = pool, .kernels = kernels, .compute = Compute::kF32};
+  const Tensor x = Tensor::Empty(m, n), eye = Tensor::Zeros(n, n), y = Tensor::Zeros(m, n);
+  std::fill(x.data(), x.data() + x.size(), 1.0f);
+  for (int64_t i = 0; i < n; ++i) eye.row(i)[i] = 1;
+  AddLora(ctx, x, {eye, eye, 1, dropout, seed}, y);
+  return ToMatrix(y);
+}
+
+TEST_P(LinearTest, LoraDropsOutAlikeForwardAndBackward) {
+  const auto in = LoraInputs(37);
+  const Matrix mask = MaskOf(kernels_, 37, 20, 0.25f, 5);
+  CheckOp([](const Context& ctx, const auto& in) { return RunLora(ctx, in, 1.75f, 0.25f, 5); },
+          [&](const auto& in) { return ReferenceLora(in, 1.75, &mask); }, in);
+}
+
+TEST_P(LinearTest, DropoutKeepsTheStatedShareAndFollowsItsSeed) {
+  const Matrix mask = MaskOf(kernels_, 400, 50, 0.25f, 5);
+  double kept = 0;
+  for (const double v : mask.values) {
+    ASSERT_TRUE(v == 0 || std::fabs(v - 1 / 0.75) < 1e-6) << v;
+    kept += v != 0;
+  }
+  EXPECT_NEAR(kept / 20000, 0.75, 0.015);  // five standard deviations
+  EXPECT_EQ(mask.values, MaskOf(kernels_, 400, 50, 0.25f, 5).values);
+  const Matrix other = MaskOf(kernels_, 400, 50, 0.25f, 6);
+  int64_t different = 0;
+  for (size_t i = 0; i < mask.values.size(); ++i) different += mask.values[i] != other.values[i];
+  EXPECT_NEAR(static_cast<double>(different) / 20000, 2 * 0.25 * 0.75, 0.02);
+}
+
+}  // namespace
+}  // namespace thimble
