@@ -64,7 +64,8 @@ const std::vector<MixTensor> kTensors = {{"token_embd.weight", {100, 256}, Weigh
 
 std::vector<std::string> Chosen(const MixOptions& options) {
   std::vector<std::string> names;
-  for (const MixChoice& c : *ChooseTypes(options, kShape, kTensors)) names.push_back(Name(c.type));
+  const auto choices = *ChooseTypes(options, kShape, kTensors);
+  for (const MixChoice& c : choices) names.push_back(Name(c.type));
   return names;
 }
 
