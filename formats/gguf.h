@@ -31,11 +31,7 @@ Result<GgufFile> ReadGguf(const std::string& path);
 // then give each one's bytes in the same order. The file appears under its name only at Finish().
 class GgufWriter {
  public:
-  struct Declaration {
-    std::string name;
-    WeightType type;
-    std::vector<int64_t> shape;  // outermost first
-  };
+  using Declaration = TensorDeclaration;
   // Refuses names over 64 bytes, more than 4 dimensions and rows that are not whole blocks.
   static Result<GgufWriter> Create(const std::string& path, const Metadata& metadata,
                                    const std::vector<Declaration>& tensors);

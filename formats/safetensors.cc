@@ -231,20 +231,22 @@ Result<SafetensorsFile> ReadSafetensorsDirectory(const std::string& directory) {
                    "{}: there is neither model.safetensors nor model.safetensors.index.json", directory);
 }
 
-Status WriteSafetensors(const std::string& path, const TensorTable& tensors,
-                        const std::map<std::string, std::string>& metadata) {
+Result<SafetensorsWriter> SafetensorsWriter::Create(const std::string& path,
+                                                    const std::vector<TensorDeclaration>& tensors,
+                                                    const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const TensorInfo& tensor : tensors) {
+  for (const TensorDeclaration& tensor : tensors) {
     const std::string_view dtype = DtypeName(tensor.type);
     if (dtype.empty()) {
       return MakeError(ErrorCode::kInvalidArgument, "{}: tensor '{}': safetensors has no type for {}", path,
                        tensor.name, Name(tensor.type));
     }
-    header[tensor.name] = {
-        {"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
-    offset += tensor.bytes.size();
+    uint64_t end = offset + Info(tensor.type).block_bytes;
+    for (const int64_t d : tensor.shape) end = offset + (end - offset) * static_cast<uint64_t>(d);
+    header[tensor.name] = {{"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
   }
   std::string text = DumpJson(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -252,9 +254,28 @@ Status WriteSafetensors(const std::string& path, const TensorTable& tensors,
   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   RETURN_IF_ERROR(file.Write(&length, sizeof(length)));
   RETURN_IF_ERROR(file.Write(text));
-  for (const TensorInfo& tensor : tensors)
-    RETURN_IF_ERROR(file.Write(tensor.bytes.data(), tensor.bytes.size()));
-  return file.Commit();
+  SafetensorsWriter writer(std::move(file));
+  writer.end_ = writer.file_.offset() + offset;
+  return writer;
+}
+
+Status SafetensorsWriter::Write(std::span<const uint8_t> bytes) {
+  CHECK(bytes.size() <= end_ - file_.offset());  // more bytes written than declared
+  return file_.Write(bytes.data(), bytes.size());
+}
+
+Status SafetensorsWriter::Finish() {
+  CHECK(file_.offset() == end_);  // tensors declared but not written
+  return file_.Commit();
+}
+
+Status WriteSafetensors(const std::string& path, const TensorTable& tensors,
+                        const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorDeclaration> declarations;
+  for (const TensorInfo& tensor : tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
+  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, declarations, metadata));
+  for (const TensorInfo& tensor : tensors) RETURN_IF_ERROR(writer.Write(tensor.bytes));
+  return writer.Finish();
 }
 
 }  // namespace thimble

@@ -24,7 +24,24 @@ Result<SafetensorsFile> ReadSafetensors(const std::string& path);
 // the folder, and hold exactly the tensors that the index says).
 Result<SafetensorsFile> ReadSafetensorsDirectory(const std::string& directory);
 
-// Tensors in the table's order, their bytes aligned to 8.
+// Writes header and tensors in one pass without holding the tensors, as GgufWriter does: declare all, then
+// give their bytes in the same order. The file appears under its name only at Finish().
+class SafetensorsWriter {
+ public:
+  static Result<SafetensorsWriter> Create(const std::string& path,
+                                          const std::vector<TensorDeclaration>& tensors,
+                                          const std::map<std::string, std::string>& metadata = {
+                                              {"format", "pt"}});
+  Status Write(std::span<const uint8_t> bytes);
+  Status Finish();
+
+ private:
+  explicit SafetensorsWriter(AtomicFile file) : file_(std::move(file)) {}
+  AtomicFile file_;
+  uint64_t end_ = 0;  // the file's size when all is written
+};
+
+// Tensors in the table's order; the data begins at a multiple of 8.
 Status WriteSafetensors(const std::string& path, const TensorTable& tensors,
                         const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

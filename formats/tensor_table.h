@@ -29,6 +29,13 @@ struct TensorInfo {
   int64_t n_rows() const { return row_size() == 0 ? 0 : n_elements() / row_size(); }
 };
 
+// A tensor to be written.
+struct TensorDeclaration {
+  std::string name;
+  WeightType type;
+  std::vector<int64_t> shape;  // outermost first
+};
+
 // Keeps file order; names are unique.
 class TensorTable {
  public:
