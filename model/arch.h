@@ -24,6 +24,9 @@ enum class Slot {
   kKBias,
   kVBias,
   kOBias,
+  kGateBias,
+  kUpBias,
+  kDownBias,
   kAttnNorm,
   kQNorm,
   kKNorm,
@@ -36,6 +39,9 @@ enum class Slot {
   kRopeFactors,
 };
 constexpr int kNumLinearSlots = 7;
+inline Slot BiasOf(Slot linear) {
+  return static_cast<Slot>(static_cast<int>(linear) + static_cast<int>(Slot::kQBias));
+}
 
 // How GGUF's copy of a tensor differs from Hugging Face's.
 enum class GgufTransform {
@@ -63,9 +69,14 @@ struct ArchRow {
   bool scale_embedding = false;  // by sqrt(d_model)
   bool tied_by_default = false;  // config.json's tie_word_embeddings if absent
   double default_rope_theta = 10000;
-  double default_rope_theta_local = 0;     // > 0: local layers have a RoPE base of their own
-  const char* hf_window_switch = nullptr;  // config.json's flag without which sliding_window does not count
+  double default_rope_theta_local = 0;  // > 0: local layers have a RoPE base of their own
+  // config.json's flag without which sliding_window does not count; layers before max_window_layers then stay
+  // global.
+  const char* hf_window_switch = nullptr;
   int default_window_pattern = 0;  // n > 0: every n-th layer is global, the others local; 0: all alike
+  // Keys that llama.cpp's converter writes for this family although others imply them.
+  bool gguf_head_size_keys = true;    // attention.key_length and value_length
+  bool gguf_llama_size_keys = false;  // vocab_size and rope.dimension_count
 };
 
 std::span<const ArchRow* const> AllArchs();

@@ -1,7 +1,6 @@
 // The one place where formats meet math: tensors of a file become the weights of a model.
 #include <cmath>
 #include <cstring>
-#include <optional>
 
 #include "codec/codec.h"
 #include "model/model.h"
@@ -25,13 +24,13 @@ class WeightBinder {
     model_.layers_.resize(static_cast<size_t>(c.n_layers));
     for (int64_t i = 0; i < c.n_layers; ++i) {
       Layer& layer = model_.layers_[i];
-      RETURN_IF_ERROR(BindLinear(Slot::kQ, i, q_dim, c.d_model, Slot::kQBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kK, i, kv_dim, c.d_model, Slot::kKBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kV, i, kv_dim, c.d_model, Slot::kVBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kO, i, c.d_model, q_dim, Slot::kOBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, std::nullopt, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, std::nullopt, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, std::nullopt, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kQ, i, q_dim, c.d_model, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kK, i, kv_dim, c.d_model, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kV, i, kv_dim, c.d_model, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kO, i, c.d_model, q_dim, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, Slot::kGateBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, Slot::kUpBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, Slot::kDownBias, layer));
       RETURN_IF_ERROR(BindVector(Slot::kAttnNorm, i, c.d_model, layer.attn_norm));
       RETURN_IF_ERROR(BindVector(Slot::kQNorm, i, c.head_dim, layer.q_norm));
       RETURN_IF_ERROR(BindVector(Slot::kKNorm, i, c.head_dim, layer.k_norm));
@@ -39,7 +38,7 @@ class WeightBinder {
       RETURN_IF_ERROR(BindVector(Slot::kFfnNorm, i, c.d_model, layer.ffn_norm));
       RETURN_IF_ERROR(BindVector(Slot::kPostFfnNorm, i, c.d_model, layer.post_ffn_norm));
     }
-    return {};
+    return CheckAllUsed();
   }
 
  private:
@@ -61,7 +60,22 @@ class WeightBinder {
       return MakeError(ErrorCode::kUnsupported, "{}: tensor '{}' has type {}, which cannot be computed with",
                        model_.file_.path, name, Name(tensor->type));
     }
+    used_.insert(tensor);
     return tensor;
+  }
+
+  // A tensor without a place is a mechanism that this model has and we do not: its numbers would be wrong.
+  Status CheckAllUsed() const {
+    for (const TensorInfo& tensor : model_.file_.tensors()) {
+      const bool known = used_.contains(&tensor) || tensor.name == "rope_freqs.weight" ||
+                         tensor.name == "lm_head.weight" ||              // a copy of tied embeddings
+                         tensor.name.ends_with(".rotary_emb.inv_freq");  // old checkpoints' derived constants
+      if (!known) {
+        return MakeError(ErrorCode::kUnsupported, "{}: tensor '{}' has no place in a {} model of {} layers",
+                         model_.file_.path, tensor.name, config_.arch->gguf_arch, config_.n_layers);
+      }
+    }
+    return {};
   }
 
   Status BindVector(Slot slot, int64_t layer, int64_t n, std::vector<float>& out) {
@@ -96,11 +110,10 @@ class WeightBinder {
     return {};
   }
 
-  Status BindLinear(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, std::optional<Slot> bias,
-                    Layer& out) {
+  Status BindLinear(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, Slot bias, Layer& out) {
     const size_t i = static_cast<size_t>(slot);
     RETURN_IF_ERROR(BindMatrix(slot, layer, n_out, n_in, out.linear[i]));
-    if (bias) RETURN_IF_ERROR(BindVector(*bias, layer, n_out, out.bias[i]));
+    RETURN_IF_ERROR(BindVector(bias, layer, n_out, out.bias[i]));
     if (!out.bias[i].empty()) out.linear[i].bias = out.bias[i].data();
     return {};
   }
@@ -108,6 +121,7 @@ class WeightBinder {
   Model& model_;
   const ModelConfig& config_;
   const bool gguf_;
+  std::unordered_set<const TensorInfo*> used_;
 };
 
 Result<std::unique_ptr<Model>> Model::Bind(ModelFile file) {

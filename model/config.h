@@ -26,7 +26,7 @@ struct ModelConfig {
       rope_factors;  // Llama 3: each frequency is divided by its factor; [head_dim / 2] or empty
   RopeStyle rope_style = RopeStyle::kHalf;
   int64_t sliding_window = 0;  // 0: none
-  std::vector<bool> is_local;  // per layer: uses the sliding window
+  std::vector<bool> is_local;  // per layer: uses the sliding window; [n_layers]
   float attention_scale = 0;
   bool tied_embeddings = false;
 
@@ -38,9 +38,10 @@ struct ModelConfig {
 Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file);
 Result<ModelConfig> ModelConfigFromHf(const HfDirectory& directory);
 
-// The inverse, for `thimble convert`.
+// The inverse, for `thimble convert`: the keys that llama.cpp's converter writes, and config.json (an error
+// without a file's name where it can't say what the model does).
 void ModelConfigToGguf(const ModelConfig& config, Metadata& metadata);
-Json ModelConfigToHf(const ModelConfig& config);
+Result<Json> ModelConfigToHf(const ModelConfig& config);
 
 // Llama 3's frequency factors (Transformers, modeling_rope_utils.py, _compute_llama3_parameters): the divisor
 // of each of head_dim / 2 frequencies.

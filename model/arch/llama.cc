@@ -26,6 +26,12 @@ constexpr TensorRow kTensors[] = {
      GgufTransform::kPermuteHeads},
     {Slot::kVBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", true},
     {Slot::kOBias, "blk.{}.attn_output.bias", "model.layers.{}.self_attn.o_proj.bias", true},
+    {Slot::kGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", true},
+    {Slot::kUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", true},
+    {Slot::kDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", true},
+    {Slot::kGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", true},
+    {Slot::kUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", true},
+    {Slot::kDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", true},
 };
 
 constexpr const char* kLlamaTypes[] = {"llama"};
@@ -40,6 +46,7 @@ const ArchRow kLlamaArch = {
     .hf_class = "LlamaForCausalLM",
     .tensors = kTensors,
     .gguf_rope_interleaved = true,
+    .gguf_llama_size_keys = true,
 };
 
 extern const ArchRow kMistralArch;
@@ -49,6 +56,7 @@ const ArchRow kMistralArch = {
     .hf_class = "MistralForCausalLM",
     .tensors = kTensors,
     .gguf_rope_interleaved = true,
+    .gguf_llama_size_keys = true,
 };
 
 }  // namespace thimble

@@ -34,6 +34,7 @@ const ArchRow kQwen2Arch = {
     .hf_class = "Qwen2ForCausalLM",
     .tensors = kTensors,
     .hf_window_switch = "use_sliding_window",
+    .gguf_head_size_keys = false,
 };
 
 }  // namespace thimble
