@@ -111,17 +111,22 @@ void ModelConfigToGguf(const ModelConfig& c, Metadata& m) {
   u32("feed_forward_length", c.d_ff);
   u32("attention.head_count", c.n_heads);
   u32("attention.head_count_kv", c.n_kv_heads);
-  u32("attention.key_length", c.head_dim);
-  u32("attention.value_length", c.head_dim);
-  u32("rope.dimension_count", c.head_dim);
-  u32("vocab_size", c.vocab_size);
-  m.Set(p + "attention.layer_norm_rms_epsilon", {c.rms_eps});
-  m.Set(p + "rope.freq_base", {static_cast<float>(c.rope_theta)});
-  if (c.rope_theta_local > 0) m.Set(p + "rope.freq_base_swa", {static_cast<float>(c.rope_theta_local)});
   if (c.rope_linear_factor != 1) {
     m.Set(p + "rope.scaling.type", {std::string("linear")});
     m.Set(p + "rope.scaling.factor", {static_cast<float>(c.rope_linear_factor)});
   }
+  m.Set(p + "rope.freq_base", {static_cast<float>(c.rope_theta)});
+  if (c.rope_theta_local > 0) m.Set(p + "rope.freq_base_swa", {static_cast<float>(c.rope_theta_local)});
+  m.Set(p + "attention.layer_norm_rms_epsilon", {c.rms_eps});
+  if (c.arch->gguf_head_size_keys) {
+    u32("attention.key_length", c.head_dim);
+    u32("attention.value_length", c.head_dim);
+  }
+  if (c.arch->gguf_llama_size_keys) {
+    u32("vocab_size", c.vocab_size);
+    u32("rope.dimension_count", c.head_dim);
+  }
+  // Beyond llama.cpp's keys, where they would lose what the model does.
   if (c.attention_scale != DefaultAttentionScale(c)) m.Set(p + "attention.scale", {c.attention_scale});
   if (c.sliding_window == 0) return;
   u32("attention.sliding_window", c.sliding_window);

@@ -29,9 +29,6 @@ constexpr TensorRow kTensors[] = {
     {Slot::kGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", true},
     {Slot::kUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", true},
     {Slot::kDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", true},
-    {Slot::kGateBias, "blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias", true},
-    {Slot::kUpBias, "blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias", true},
-    {Slot::kDownBias, "blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias", true},
 };
 
 constexpr const char* kLlamaTypes[] = {"llama"};
