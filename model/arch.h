@@ -20,7 +20,7 @@ enum class Slot {
   kGate,
   kUp,
   kDown,
-  kQBias,
+  kQBias,  // biases stand in the order of their layers
   kKBias,
   kVBias,
   kOBias,

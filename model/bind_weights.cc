@@ -1,6 +1,7 @@
 // The one place where formats meet math: tensors of a file become the weights of a model.
 #include <cmath>
 #include <cstring>
+#include <unordered_set>
 
 #include "codec/codec.h"
 #include "model/model.h"
@@ -28,9 +29,9 @@ class WeightBinder {
       RETURN_IF_ERROR(BindLinear(Slot::kK, i, kv_dim, c.d_model, layer));
       RETURN_IF_ERROR(BindLinear(Slot::kV, i, kv_dim, c.d_model, layer));
       RETURN_IF_ERROR(BindLinear(Slot::kO, i, c.d_model, q_dim, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, Slot::kGateBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, Slot::kUpBias, layer));
-      RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, Slot::kDownBias, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, layer));
+      RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, layer));
       RETURN_IF_ERROR(BindVector(Slot::kAttnNorm, i, c.d_model, layer.attn_norm));
       RETURN_IF_ERROR(BindVector(Slot::kQNorm, i, c.head_dim, layer.q_norm));
       RETURN_IF_ERROR(BindVector(Slot::kKNorm, i, c.head_dim, layer.k_norm));
@@ -110,10 +111,10 @@ class WeightBinder {
     return {};
   }
 
-  Status BindLinear(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, Slot bias, Layer& out) {
+  Status BindLinear(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, Layer& out) {
     const size_t i = static_cast<size_t>(slot);
     RETURN_IF_ERROR(BindMatrix(slot, layer, n_out, n_in, out.linear[i]));
-    RETURN_IF_ERROR(BindVector(bias, layer, n_out, out.bias[i]));
+    RETURN_IF_ERROR(BindVector(BiasOf(slot), layer, n_out, out.bias[i]));
     if (!out.bias[i].empty()) out.linear[i].bias = out.bias[i].data();
     return {};
   }

@@ -25,6 +25,7 @@ class ConfigFields {
   // `prefix` is put before each key: "llama." in the file, "rope_scaling." in messages only.
   ConfigFields(const Metadata& metadata, std::string file, std::string prefix);
   ConfigFields(const Json& json, std::string file, std::string prefix = "");
+  ConfigFields(const ConfigFields&) = delete;
 
   // Without a fallback the field is required. JSON's null counts as absent.
   int64_t Int(const std::string& key, std::optional<int64_t> fallback, int64_t min, int64_t max);
