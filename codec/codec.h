@@ -13,8 +13,9 @@ namespace thimble {
 void DecodeRow(WeightType type, const void* src, float* dst, int64_t n);
 
 // Rounds a row of `n` weights onto the type's grid, choosing scales (and minimums) that lessen the squared
-// error, weighted by `importance[0..n)` (mean squared activation per input column) where it is not null.
-// Values that are not finite are treated as 0.
+// error. An error counts importance[i] times (where not null: mean squared activation of that input column),
+// and somewhat more on large weights. Values that are not finite are treated as 0, and those beyond the
+// type's range as its end.
 void EncodeRow(WeightType type, const float* src, void* dst, int64_t n, const float* importance = nullptr);
 
 }  // namespace thimble

@@ -18,25 +18,33 @@ float Finite(float x) {
   return std::isfinite(x) ? x : 0.0f;
 }
 
-// w[0..n) = the importances, scaled to a maximum of 1.
-void Normalize(const float* importance, int n, float* w) {
-  float largest = 0;
-  for (int i = 0; i < n; ++i)
-    largest = std::max(largest, std::isfinite(importance[i]) ? importance[i] : 0.0f);
+// w = importance * (rms(x) / 2 + |x|), scaled to a maximum of 1.
+//
+// Plain squared error (w = 1) clips the largest weights, which costs a model more than the sum says; the
+// middle way leaves less error than llama.cpp's encoders by either measure.
+void ErrorWeights(const float* x, const float* importance, int n, float* w) {
+  float squares = 0, peak = 0, largest = 0;
   for (int i = 0; i < n; ++i) {
-    // The floor keeps weights that no activation reached near where they were.
-    const float ratio = largest > 0 ? std::max(Finite(importance[i]), 0.0f) / largest : 1.0f;
-    w[i] = std::max(ratio, 1e-6f);
+    squares += x[i] * x[i];
+    peak = std::max(peak, std::abs(x[i]));
   }
+  const float half_rms = 0.5f * std::sqrt(squares / static_cast<float>(n));
+  for (int i = 0; i < n; ++i) {
+    w[i] = peak > 0 ? (half_rms + std::abs(x[i])) / peak : 1.0f;
+    if (importance != nullptr) w[i] *= std::max(Finite(importance[i]), 0.0f);
+    largest = std::max(largest, w[i]);
+  }
+  // Weights that no activation reached still stay near where they were.
+  for (int i = 0; i < n; ++i) w[i] = largest > 0 ? std::max(w[i] / largest, 1e-6f) : 1.0f;
 }
 
 template <typename Block>
 void EncodeBlocks(const float* src, uint8_t* dst, int64_t n, const float* importance) {
-  float x[Block::kWeights], w[Block::kWeights];
-  std::fill_n(w, Block::kWeights, 1.0f);
-  for (int64_t i = 0; i < n; i += Block::kWeights, dst += sizeof(Block)) {
-    for (int k = 0; k < Block::kWeights; ++k) x[k] = std::clamp(Finite(src[i + k]), -kLargest, kLargest);
-    if (importance != nullptr) Normalize(importance + i, Block::kWeights, w);
+  constexpr int kWeights = Block::kWeights;
+  float x[kWeights], w[kWeights];
+  for (int64_t i = 0; i < n; i += kWeights, dst += sizeof(Block)) {
+    for (int k = 0; k < kWeights; ++k) x[k] = std::clamp(Finite(src[i + k]), -kLargest, kLargest);
+    ErrorWeights(x, importance != nullptr ? importance + i : nullptr, kWeights, w);
     Block block;
     EncodeBlock(x, w, &block);
     memcpy(dst, &block, sizeof(block));
