@@ -29,12 +29,16 @@ void FillAvx2(KernelTable* table) {
   FillRef(table);
   avx2::FillGemm(table);
   avx2::FillRows(table);
+  avx2::FillDecode(table);
+  avx2::FillMatmulQ(table);
 }
 
 void FillAvx512(KernelTable* table) {
   FillAvx2(table);
   avx512::FillGemm(table);
   avx512::FillRows(table);
+  avx512::FillDecode(table);
+  avx512::FillMatmulQ(table);
 }
 
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.

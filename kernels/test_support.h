@@ -2,12 +2,16 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "codec/types.h"
 #include "kernels/kernels.h"
 
 namespace thimble {
@@ -33,6 +37,37 @@ inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float scale 
   std::vector<float> values(count);
   for (float& value : values) value = normal(random);
   return values;
+}
+
+// A copy of some bytes that ends where the next page cannot be read, as at the end of a mapped file.
+class BytesBeforeAGap {
+ public:
+  explicit BytesBeforeAGap(const std::vector<uint8_t>& bytes) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t readable = (bytes.size() + page - 1) / page * page;
+    size_ = readable + page;
+    void* map = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(map, MAP_FAILED);
+    map_ = static_cast<uint8_t*>(map);
+    EXPECT_EQ(mprotect(map_ + readable, page, PROT_NONE), 0);
+    data_ = map_ + readable - bytes.size();
+    if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
+  }
+  ~BytesBeforeAGap() { munmap(map_, size_); }
+  BytesBeforeAGap(const BytesBeforeAGap&) = delete;
+  BytesBeforeAGap& operator=(const BytesBeforeAGap&) = delete;
+  const uint8_t* data() const { return data_; }
+
+ private:
+  uint8_t *map_ = nullptr, *data_ = nullptr;
+  size_t size_ = 0;
+};
+
+inline std::vector<uint8_t> RandomBytes(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> bytes(count);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+  return bytes;
 }
 
 }  // namespace thimble

@@ -191,4 +191,31 @@ THIMBLE_INLINE void FloatsSum4(const Floats x[4], float sums[4]) {
   VecSum4(v, sums);
 }
 
+// --- Activations.
+THIMBLE_INLINE Floats FloatsLoadUnaligned(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+THIMBLE_INLINE int32_t HighestMagnitudeBits(Floats x, Floats y) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  const __m256i a = _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(x.a), magnitude),
+                                     _mm256_and_si256(_mm256_castps_si256(x.b), magnitude));
+  const __m256i b = _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(y.a), magnitude),
+                                     _mm256_and_si256(_mm256_castps_si256(y.b), magnitude));
+  const __m256i both = _mm256_max_epi32(a, b);
+  __m128i highest = _mm_max_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  highest = _mm_max_epi32(highest, _mm_shuffle_epi32(highest, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(highest, _mm_shuffle_epi32(highest, 0xb1)));
+}
+// Rounds to the nearest even, stores as bytes and returns the sum of them.
+THIMBLE_INLINE int16_t StoreRounded(Floats x, int8_t* q) {
+  const __m256i a = _mm256_cvtps_epi32(x.a), b = _mm256_cvtps_epi32(x.b);
+  const __m256i shorts = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  const __m128i low = _mm256_castsi256_si128(shorts), high = _mm256_extracti128_si256(shorts, 1);
+  const __m128i bytes = _mm_packs_epi16(low, high);
+  memcpy(q, &bytes, sizeof(bytes));
+  __m128i sum = _mm_madd_epi16(_mm_add_epi16(low, high), _mm_set1_epi16(1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+  return static_cast<int16_t>(_mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1))));
+}
+
 }  // namespace thimble

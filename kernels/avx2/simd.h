@@ -46,6 +46,14 @@ THIMBLE_INLINE Vec VecLoadPart(const float* p, int64_t count) {
 THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
   _mm256_maskstore_ps(p, FirstLanes(count), v);
 }
+// kLanes F16 or BF16 numbers.
+THIMBLE_INLINE Vec VecLoadF16(const void* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i_u*>(p)));
+}
+THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i_u*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
 THIMBLE_INLINE Vec VecAdd(Vec a, Vec b) {
   return _mm256_add_ps(a, b);
 }

@@ -169,4 +169,21 @@ THIMBLE_INLINE void FloatsSum4(const Floats x[4], float sums[4]) {
   VecSum4(x, sums);
 }
 
+// --- Activations.
+THIMBLE_INLINE Floats FloatsLoadUnaligned(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+THIMBLE_INLINE int32_t HighestMagnitudeBits(Floats x, Floats y) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  return _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x), magnitude),
+                                                  _mm512_and_si512(_mm512_castps_si512(y), magnitude)));
+}
+// Rounds to the nearest even, stores as bytes and returns the sum of them.
+THIMBLE_INLINE int16_t StoreRounded(Floats x, int8_t* q) {
+  const __m512i whole = _mm512_cvtps_epi32(x);
+  const __m128i bytes = _mm512_cvtepi32_epi8(whole);
+  memcpy(q, &bytes, sizeof(bytes));
+  return static_cast<int16_t>(_mm512_reduce_add_epi32(whole));
+}
+
 }  // namespace thimble

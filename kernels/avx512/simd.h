@@ -45,6 +45,14 @@ THIMBLE_INLINE Vec VecLoadPart(const float* p, int64_t count) {
 THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
   _mm512_mask_storeu_ps(p, FirstLanes(count), v);
 }
+// kLanes F16 or BF16 numbers.
+THIMBLE_INLINE Vec VecLoadF16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
+}
+THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
 THIMBLE_INLINE Vec VecAdd(Vec a, Vec b) {
   return _mm512_add_ps(a, b);
 }
