@@ -188,9 +188,10 @@ ScaleMinFit FitScaleMin(const float* x, const float* w) {
   if (high - low < kNegligible) return best;
   const auto attempt = [&](float scale, float min) {
     const Sums sums = RoundAndSum<Integers<0, kTop>, n>(x, w, scale, min);
-    const float spread = ww * sums.wqq - sums.wq * sums.wq;  // > 0 unless all q are equal
-    if (!(spread > 1e-6f * ww * sums.wqq)) return false;
-    float to_min = (sums.wr * sums.wqq - sums.wq * sums.wqr) / spread;
+    if (!(sums.wqq > 0)) return false;
+    const float spread = ww * sums.wqq - sums.wq * sums.wq;  // of q: 0 if all are equal
+    float to_min = 0;
+    if (spread > 1e-6f * ww * sums.wqq) to_min = (sums.wr * sums.wqq - sums.wq * sums.wqr) / spread;
     if (kNegative) to_min = std::min(to_min, -min);
     const float to_scale = (sums.wqr - to_min * sums.wq) / sums.wqq;
     const float error = sums.wrr + to_min * (to_min * ww - 2 * sums.wr) - to_scale * to_scale * sums.wqq;

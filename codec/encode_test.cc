@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "base/half.h"
+#include "codec/codec.h"
+#include "codec/test_support.h"
+
+namespace thimble {
+namespace {
+
+using enum WeightType;
+
+// Sum of importance * (a - b)^2 over that of importance * a^2.
+double RelativeError(const std::vector<float>& a, const std::vector<float>& b,
+                     const std::vector<float>* importance = nullptr) {
+  double error = 0, total = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double w = importance != nullptr ? (*importance)[i] : 1.0, x = a[i];
+    error += w * (x - b[i]) * (x - b[i]);
+    total += w * x * x;
+  }
+  return error / total;
+}
+
+class EncodeTest : public testing::TestWithParam<WeightType> {};
+
+// What llama.cpp's encoders leave on 2M such weights, without an importance matrix (ggml_quantize_chunk of
+// llama-cpp-python 0.3.36); tools/check_quant_quality.py compares on whole files.
+TEST_P(EncodeTest, LeavesNoMoreErrorThanLlamaCpp) {
+  const std::map<WeightType, double> kLlamaCpp = {
+      {kQ4_0, 7.375e-3}, {kQ4_1, 6.100e-3}, {kQ5_0, 1.821e-3},   {kQ5_1, 1.432e-3},
+      {kQ8_0, 2.865e-5}, {kQ2_K, 8.768e-2}, {kQ3_K, 2.277e-2},   {kQ4_K, 5.082e-3},
+      {kQ5_K, 1.305e-3}, {kQ6_K, 3.157e-4}, {kIQ4_NL, 5.786e-3}, {kIQ4_XS, 5.890e-3}};
+  const std::vector<float> x = GaussianWeights(1 << 17, 3);
+  const double error = RelativeError(x, RoundTrip(GetParam(), x));
+  const auto bar = kLlamaCpp.find(GetParam());
+  EXPECT_LE(error, bar != kLlamaCpp.end() ? bar->second : 0x1p-17) << Name(GetParam());
+}
+
+TEST_P(EncodeTest, ImportanceLowersTheWeightedError) {
+  if (!Info(GetParam()).quantized) GTEST_SKIP() << "no scales to choose";
+  const std::vector<float> x = GaussianWeights(1 << 14, 4);
+  std::vector<float> importance(x.size());
+  Random random(5);
+  for (float& w : importance) w = static_cast<float>(std::exp(2 * random.Normal()));
+  const double without = RelativeError(x, RoundTrip(GetParam(), x), &importance);
+  const double with = RelativeError(x, RoundTrip(GetParam(), x, importance.data()), &importance);
+  EXPECT_LT(with, 0.9 * without);
+}
+
+TEST_P(EncodeTest, UniformImportanceIsNone) {
+  const std::vector<float> x = GaussianWeights(512, 6), importance(512, 1.0f);
+  EXPECT_EQ(Encode(GetParam(), x, importance.data()), Encode(GetParam(), x));
+}
+
+TEST_P(EncodeTest, ZerosStayZero) {
+  const std::vector<float> x(512, 0.0f);
+  for (const float value : RoundTrip(GetParam(), x)) EXPECT_EQ(FloatBits(value), 0u);
+}
+
+TEST_P(EncodeTest, ValuesThatAreNotFiniteCountAsZero) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x = GaussianWeights(512, 7);
+  x[0] = x[300] = x[511] = 0;
+  const std::vector<uint8_t> expected = Encode(GetParam(), x);
+  x[0] = kInfinity;
+  x[300] = -kInfinity;
+  x[511] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(Encode(GetParam(), x), expected);
+}
+
+TEST_P(EncodeTest, ConstantRowsKeepTheirValue) {
+  for (const float value : {0.75f, -0.75f}) {
+    std::vector<float> x(256, value);
+    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), 1e-4) << value;
+    x[40] *= 1.001f;
+    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), 1e-4) << value;
+  }
+}
+
+// A row with structure that a search may stumble over: runs of zeros, one giant, one sign, extremes of range.
+std::vector<float> OddRow() {
+  const uint64_t seed = *rc::gen::arbitrary<uint64_t>();
+  const int exponent = *rc::gen::inRange(-149, 128);
+  const int zeros = *rc::gen::inRange(0, 101), giants = *rc::gen::inRange(0, 4);
+  const bool positive = *rc::gen::arbitrary<bool>();
+  Random random(seed);
+  std::vector<float> x(512);
+  for (float& value : x) {
+    const double magnitude = random.Normal() * std::ldexp(0.3, exponent);
+    value = static_cast<float>(static_cast<int>(random.Below(100)) < zeros ? 0.0 : magnitude);
+    if (positive) value = std::abs(value);
+  }
+  for (int i = 0; i < giants; ++i) x[random.Below(512)] *= static_cast<float>(1 + random.Below(1000));
+  return x;
+}
+
+RC_GTEST_PROP(EncodeProperties, DecodesToFiniteWeights, ()) {
+  const std::vector<float> x = OddRow();
+  std::vector<float> importance = OddRow();
+  for (const WeightType type : DecodableTypes()) {
+    for (const float value : RoundTrip(type, x)) RC_ASSERT(std::isfinite(value));
+    for (const float value : RoundTrip(type, x, importance.data())) RC_ASSERT(std::isfinite(value));
+  }
+}
+
+// Never worse than zeros, up to the rounding of the largest weight, for what F16 scales can hold at all.
+RC_GTEST_PROP(EncodeProperties, StaysNearTheRow, ()) {
+  std::vector<float> x = OddRow();
+  float largest = 0;
+  for (const float value : x) largest = std::max(largest, std::abs(value));
+  RC_PRE(largest > 0.0f && std::isfinite(largest));
+  for (float& value : x) value /= largest;
+  for (const WeightType type : DecodableTypes()) {
+    RC_LOG() << Name(type);
+    RC_ASSERT(RelativeError(x, RoundTrip(type, x)) < 0.3);
+  }
+}
+
+RC_GTEST_PROP(EncodeProperties, EncodingAgainLosesLittle, ()) {
+  const std::vector<float> x = GaussianWeights(512, *rc::gen::arbitrary<uint64_t>());
+  for (const WeightType type : DecodableTypes()) {
+    const std::vector<float> once = RoundTrip(type, x), twice = RoundTrip(type, once);
+    RC_ASSERT(RelativeError(x, twice) <= 1.25 * RelativeError(x, once));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EncodeTest, testing::ValuesIn(DecodableTypes()), TypeName);
+
+}  // namespace
+}  // namespace thimble
