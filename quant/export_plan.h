@@ -15,6 +15,8 @@
 
 namespace thimble {
 
+constexpr uint32_t kQuantizationVersion = 2;  // general.quantization_version; ggml.h, GGML_QNT_VERSION
+
 struct ExportPlan {
   Metadata metadata;
   std::vector<ExportTensor> tensors;
@@ -25,8 +27,9 @@ struct ExportPlan {
 // Both builders keep each tensor's type, save that vectors and norms from Hugging Face become F32 (as
 // llama.cpp has them); ApplyMix changes types. From a GGUF, all keys are kept but those of split files.
 Result<ExportPlan> PlanFromGguf(ModelFile source);
-// Names, metadata, row order and norms as llama.cpp's convert_hf_to_gguf.py makes them. Tensors that GGUF has
-// no place for are an error, not dropped.
+// Names, metadata, row order and norms as llama.cpp's convert_hf_to_gguf.py makes them (general.* only what
+// it takes from the folder's name and generation_config.json). Tensors that GGUF has no place for are an
+// error, not dropped.
 Result<ExportPlan> PlanFromHf(ModelFile source);
 Result<ExportPlan> PlanFromModelFile(ModelFile source);
 
@@ -40,13 +43,20 @@ struct ExportStats {
 
   double bits_per_weight() const;
   int64_t n_fallback() const;
+  int64_t n_requantized() const;  // rounded a second time: their source was quantized already
   // Weights in tensors whose rows forced another type, and what that added to (or took from) the bits per
   // weight.
   double fallback_share() const;
   double fallback_bits() const;
   // Over all tensors that were rounded.
   double relative_error() const;
+  void Add(TensorReport report);
 };
+
+// The size on disk of a GGUF, or of a folder's weights.
+uint64_t FileBytes(const ModelFile& file);
+// Refuses what could not be written once all the work is done: a folder, or the file that is read.
+Status CheckOutputFile(const std::string& source, const std::string& path);
 
 // Streams tensor by tensor; the file appears whole or not at all.
 Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string& path, ThreadPool& pool,

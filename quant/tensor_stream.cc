@@ -84,12 +84,13 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, int64_t
 
 Status TensorStreamer::CheckSums(const ExportTensor& t, const TensorReport& report) const {
   if (!std::isfinite(report.squared_sum)) {
-    return MakeError(ErrorCode::kCorrupt, "tensor '{}' holds a value that is not finite", t.source.name);
+    return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite", path_,
+                     t.source.name);
   }
   if (!std::isfinite(report.squared_error)) {
     return MakeError(ErrorCode::kInvalidArgument,
-                     "tensor '{}' holds values beyond the range of {}; use BF16 or F32", t.source.name,
-                     Name(t.type));
+                     "{}: tensor '{}' holds values beyond the range of {}; use BF16 or F32", path_,
+                     t.source.name, Name(t.type));
   }
   return {};
 }

@@ -44,9 +44,14 @@ using ByteSink = std::function<Status(std::span<const uint8_t>)>;
 // Writes tensors one after another and reports progress in MB read.
 class TensorStreamer {
  public:
-  // `total_bytes`: of all sources.
-  TensorStreamer(ThreadPool& pool, const ProgressFn& progress, std::string stage, uint64_t total_bytes)
-      : pool_(pool), progress_(progress), stage_(std::move(stage)), total_bytes_(total_bytes) {}
+  // `path` names the source in errors; `total_bytes`: of all sources.
+  TensorStreamer(ThreadPool& pool, const ProgressFn& progress, std::string stage, std::string path,
+                 uint64_t total_bytes)
+      : pool_(pool),
+        progress_(progress),
+        stage_(std::move(stage)),
+        path_(std::move(path)),
+        total_bytes_(total_bytes) {}
 
   // Rows of the same type that need no arithmetic are copied bit for bit. Errors: the sink's; kCorrupt for
   // values that are not finite; kInvalidArgument for values beyond the new type's range; kCancelled.
@@ -60,7 +65,7 @@ class TensorStreamer {
 
   ThreadPool& pool_;
   const ProgressFn& progress_;
-  std::string stage_;
+  std::string stage_, path_;
   uint64_t total_bytes_, done_bytes_ = 0;
   std::vector<uint8_t> slab_;
   std::vector<float> scratch_;

@@ -1,0 +1,85 @@
+#include <fmt/core.h>
+
+#include <filesystem>
+
+#include "apps/common.h"
+#include "quant/convert_adapter.h"
+#include "quant/hf_export.h"
+
+namespace thimble {
+namespace {
+
+struct Flags {
+  std::string in, out, outtype, base;
+  int threads = 0;
+};
+
+Status ConvertModel(const Flags& flags, bool to_gguf) {
+  ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(flags.in));
+  if (source.gguf.has_value() == to_gguf) {
+    return MakeError(ErrorCode::kInvalidArgument, "{} and {} are both {}", flags.in, flags.out,
+                     to_gguf ? "GGUF files; see thimble quantize and dequantize for other types"
+                             : "Hugging Face folders; end the output's name in .gguf");
+  }
+  ThreadPool pool(flags.threads);
+  if (to_gguf) {
+    ASSIGN_OR_RETURN(ExportPlan plan, PlanFromHf(std::move(source)));
+    if (!flags.outtype.empty()) RETURN_IF_ERROR(ApplyMix({.type = flags.outtype, .pure = true}, plan));
+    ASSIGN_OR_RETURN(const ExportStats stats,
+                     WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), "convert"));
+    fmt::print("{}: {} tensors, {}, {:.2f} bits per weight\n", flags.out, stats.tensors.size(),
+               HumanBytes(static_cast<int64_t>(stats.bytes_out)), stats.bits_per_weight());
+    return {};
+  }
+  HfExportOptions options;
+  if (!flags.outtype.empty()) {
+    options.type = ParseWeightType(flags.outtype);
+    if (!options.type) {
+      return MakeError(ErrorCode::kInvalidArgument, "--outtype: unknown type '{}'", flags.outtype);
+    }
+  }
+  ASSIGN_OR_RETURN(const ExportStats stats,
+                   WriteHfDirectory(source, options, flags.out, pool, TerminalProgress(), "convert"));
+  fmt::print("{}: {} tensors, {}\n", flags.out, stats.tensors.size(),
+             HumanBytes(static_cast<int64_t>(stats.bytes_out)));
+  return {};
+}
+
+Status Convert(const Flags& flags) {
+  const bool to_gguf = flags.out.ends_with(".gguf");
+  if (!IsAdapter(flags.in)) return ConvertModel(flags, to_gguf);
+  if (flags.base.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{}: an adapter needs --base MODEL, the model that it is for", flags.in);
+  }
+  std::error_code ec;
+  if (std::filesystem::is_directory(flags.in, ec) != to_gguf) {
+    return MakeError(ErrorCode::kInvalidArgument, "{} and {} are both {}", flags.in, flags.out,
+                     to_gguf ? "GGUF files" : "PEFT folders");
+  }
+  RETURN_IF_ERROR(ConvertAdapter(flags.in, flags.base, flags.out));
+  fmt::print("{}: converted for {}\n", flags.out, flags.base);
+  return {};
+}
+
+}  // namespace
+
+void AddConvert(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("convert", "Convert a model or adapter between Hugging Face's folders and GGUF");
+  auto flags = std::make_shared<Flags>();
+  command->add_option("IN", flags->in, "GGUF file or folder")->required();
+  command
+      ->add_option("-o,--output", flags->out, "A name that ends in .gguf is a GGUF file, any other a folder")
+      ->required();
+  command->add_option(
+      "--outtype", flags->outtype,
+      "Type of the matrices: f32, f16, bf16, to GGUF also q8_0 and the others of thimble quantize "
+      "(default: the input's, F16 for a folder made of quantized weights)");
+  command->add_option("--base", flags->base, "For an adapter: the model that it belongs to");
+  command->add_option("-t,--threads", flags->threads, "Threads (default: all processors)")
+      ->check(CLI::Range(0, 1024));
+  command->callback(Runs([flags] { return Convert(*flags); }));
+}
+
+}  // namespace thimble
