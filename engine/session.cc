@@ -59,6 +59,7 @@ Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokeni
       cache_(model.config(), n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext)) {}
 
 void Session::SetAdapters(std::vector<AppliedAdapter> adapters) {
+  std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });
   adapters_ = std::move(adapters);
   history_.clear();
   cache_.Truncate(0);

@@ -129,6 +129,28 @@ PerplexityResult Summarize(const Runner& runner) {
   return result;
 }
 
+// |W - R| / |R| of one layer's matrix. A GGUF and a Hugging Face folder may order the rows of Q and K
+// differently.
+double RelativeError(const Context& ctx, const Model& model, const Model& reference, size_t layer,
+                     Slot slot) {
+  const Weight &w = model.layers()[layer].weight(slot), &r = reference.layers()[layer].weight(slot);
+  const bool permuted =
+      (slot == Slot::kQ || slot == Slot::kK) && model.config().rope_style != reference.config().rope_style;
+  const bool model_permuted = model.config().rope_style == RopeStyle::kInterleaved;
+  std::vector<float> a(static_cast<size_t>(w.n_in)), b(static_cast<size_t>(w.n_in));
+  double difference = 0, norm = 0;
+  for (int64_t row = 0; row < w.n_out; ++row) {
+    const int64_t other = permuted ? PermutedRow(row, model.config().head_dim) : row;
+    ctx.kernels.decode_row[static_cast<int>(w.type)](w.row(model_permuted ? row : other), a.data(), w.n_in);
+    ctx.kernels.decode_row[static_cast<int>(r.type)](r.row(model_permuted ? other : row), b.data(), r.n_in);
+    for (size_t j = 0; j < a.size(); ++j) {
+      difference += (a[j] - b[j]) * (a[j] - b[j]);
+      norm += b[j] * b[j];
+    }
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : 0;
+}
+
 }  // namespace
 
 int64_t PeakRssBytes() {
@@ -146,7 +168,9 @@ Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& mode
     return MakeError(ErrorCode::kInvalidArgument, "a window needs at least 4 tokens, not {}", n_ctx);
   int64_t n_windows = static_cast<int64_t>(tokens.size()) / n_ctx;
   if (n_windows < 1) {
-    return MakeError(ErrorCode::kInvalidArgument, "the text has {} tokens, one window needs {}",
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "the text has {} tokens; one window needs at least {}: give a longer text or a smaller "
+                     "--ctx-size",
                      tokens.size(), n_ctx);
   }
   if (options.max_windows > 0) n_windows = std::min(n_windows, options.max_windows);
@@ -204,30 +228,27 @@ ModelSize MeasureSize(const Model& model) {
 }
 
 std::vector<LayerError> MeasureLayerErrors(const Context& ctx, const Model& model, const Model& reference) {
-  std::vector<LayerError> errors;
-  // Rows stand in the same order only if both come from the same kind of file.
-  if (model.config().rope_style != reference.config().rope_style ||
-      model.layers().size() != reference.layers().size()) {
-    return errors;
+  const auto& layers = model.layers();
+  if (layers.size() != reference.layers().size() || model.config().head_dim != reference.config().head_dim) {
+    return {};
   }
-  for (size_t i = 0; i < model.layers().size(); ++i) {
-    for (int s = 0; s < kNumLinearSlots; ++s) {
-      const Weight &w = model.layers()[i].linear[s], &r = reference.layers()[i].linear[s];
+  for (size_t i = 0; i < layers.size(); ++i) {
+    for (size_t s = 0; s < kNumLinearSlots; ++s) {
+      const Weight &w = layers[i].linear[s], &r = reference.layers()[i].linear[s];
       if (w.n_out != r.n_out || w.n_in != r.n_in) return {};
-      double difference = 0, norm = 0;
-      std::vector<float> a(static_cast<size_t>(w.n_in)), b(static_cast<size_t>(w.n_in));
-      for (int64_t row = 0; row < w.n_out; ++row) {
-        ctx.kernels.decode_row[static_cast<int>(w.type)](w.row(row), a.data(), w.n_in);
-        ctx.kernels.decode_row[static_cast<int>(r.type)](r.row(row), b.data(), r.n_in);
-        for (int64_t j = 0; j < w.n_in; ++j) {
-          difference += (a[j] - b[j]) * (a[j] - b[j]);
-          norm += b[j] * b[j];
-        }
-      }
-      errors.push_back({static_cast<int64_t>(i), ShortModuleName(*model.config().arch, static_cast<Slot>(s)),
-                        Name(w.type), norm > 0 ? std::sqrt(difference / norm) : 0});
     }
   }
+  std::vector<LayerError> errors(layers.size() * kNumLinearSlots);
+  ctx.pool.ParallelFor(static_cast<int64_t>(errors.size()), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t layer = i / kNumLinearSlots;
+      const Slot slot = static_cast<Slot>(i % kNumLinearSlots);
+      errors[static_cast<size_t>(i)] = {
+          layer, ShortModuleName(*model.config().arch, slot),
+          Name(layers[static_cast<size_t>(layer)].weight(slot).type),
+          RelativeError(ctx, model, reference, static_cast<size_t>(layer), slot)};
+    }
+  });
   return errors;
 }
 

@@ -3,6 +3,8 @@
 namespace thimble {
 namespace {
 
+constexpr size_t kWrongAnswers = 20;  // as examples, not a list of all
+
 Json OrNull(const std::optional<double>& value) {
   return value ? Json(*value) : Json();
 }
@@ -28,8 +30,14 @@ void AddPerplexity(const PerplexityResult& result, Json& json) {
 Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
   const int64_t total = static_cast<int64_t>(result.answers.size());
   const Interval interval = WilsonInterval(result.n_correct, total);
-  return {{"correct", result.n_correct}, {"total", total}, {"low", interval.low}, {"high", interval.high},
-          {"seconds", result.seconds},   {"data", data}};
+  Json wrong = Json::array();
+  for (const Answer& answer : result.answers) {
+    if (answer.correct || wrong.size() == kWrongAnswers) continue;
+    wrong.push_back({{"expected", answer.expected}, {"got", answer.got}});
+  }
+  return {
+      {"correct", result.n_correct}, {"total", total}, {"low", interval.low},      {"high", interval.high},
+      {"seconds", result.seconds},   {"data", data},   {"wrong", std::move(wrong)}};
 }
 
 }  // namespace

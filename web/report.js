@@ -55,8 +55,9 @@ function linearScale(low, high, from, to, count = 5) {
 }
 function logScale(low, high, from, to) {
   const a = Math.log(low / 1.3), b = Math.log(high * 1.3), ticks = [];
+  const marks = high > 200 * low ? [1] : [1, 2, 5];
   for (let power = 10 ** Math.floor(Math.log10(low / 1.3)); power < high * 1.3; power *= 10) {
-    for (const m of [1, 2, 5]) {
+    for (const m of marks) {
       const v = m * power;
       if (Math.log(v) >= a && Math.log(v) <= b) ticks.push([v, number(v, 1)]);
     }
@@ -120,9 +121,10 @@ function axes(box, x, y, xTitle, yTitle) {
 
 const LETTER = 7;  // width of an average letter at 12 px, rounded up
 
-// Places for the labels of points {x, y, low, high, label} where they cover no point, bar or other label.
-function placeLabels(points, box) {
-  const taken = points.flatMap(p => [[p.x - 7, p.y - 7, p.x + 7, p.y + 7], [p.x - 2, p.high, p.x + 2, p.low]]);
+// Places for the labels of points {x, y, low, high, label} where they cover no point, bar, other label, or rectangle
+// of `occupied`, [x0, y0, x1, y1] each.
+function placeLabels(points, box, occupied) {
+  const taken = [...occupied, ...points.flatMap(p => [[p.x - 7, p.y - 7, p.x + 7, p.y + 7], [p.x - 2, p.high, p.x + 2, p.low]])];
   const free = ([x0, y0, x1, y1]) => x0 >= box.left && x1 <= box.right + 14 && y0 >= box.top - 6 && y1 <= box.bottom &&
     !taken.some(t => x0 < t[2] && x1 > t[0] && y0 < t[3] && y1 > t[1]);
   return [...points].sort((a, b) => a.y - b.y).flatMap(p => {
@@ -146,7 +148,8 @@ function placeLabels(points, box) {
   });
 }
 
-// `quality(e)` -> {value, error}; smaller is better. `limit` is a {value, label} to draw a line at, or null.
+// `quality(e)` -> {value, error}; smaller is better. `limit` is a {value, label} to draw a line at, or null. Values
+// that differ by more than a factor of 8 get a logarithmic scale.
 function sizeAgainst(evals, quality, yTitle, fromZero, limit, caption) {
   const all = evals.map(e => ({e, ...quality(e)}));
   const beaten = p => all.some(q => q.e.bytes <= p.e.bytes && q.value <= p.value &&
@@ -155,24 +158,28 @@ function sizeAgainst(evals, quality, yTitle, fromZero, limit, caption) {
   return picture(`${yTitle} against size in megabytes, one point per model`, width => {
     const box = {left: 52, right: width - 16, top: 28, bottom: 330};
     const sizes = all.map(p => p.e.bytes / 1e6), small = Math.min(...sizes), large = Math.max(...sizes);
-    const x = large > 3 * small ? logScale(small, large, box.left, box.right)
-      : linearScale(0, large * 1.05, box.left, box.right, width < 480 ? 4 : 6);
-    const marks = limit ? [limit.value] : [];
-    const high = Math.max(...all.map(p => p.value + reach(p)), ...marks);
-    const low = Math.min(...all.map(p => p.value - reach(p)), ...marks);
+    const logX = large > 3 * small, margin = 0.06 * (large - small) || 0.1 * large;
+    const x = logX ? logScale(small, large, box.left, box.right)
+      : linearScale(small - margin, large + margin, box.left, box.right, width < 480 ? 4 : 6);
+    const values = [...all.map(p => p.value), ...(limit ? [limit.value] : [])];
+    const logY = Math.min(...values) > 0 && Math.max(...values) > 8 * Math.min(...values);
+    const bottom = p => logY ? Math.max(p.value - reach(p), p.value / 3) : p.value - reach(p);
+    const high = Math.max(...all.map(p => p.value + reach(p)), ...values), low = Math.min(...all.map(bottom), ...values);
     const pad = Math.max((high - low) * 0.08, high * 1e-3);
-    const y = linearScale(fromZero ? 0 : Math.max(0, low - pad), high + pad, box.bottom, box.top);
+    const y = logY ? logScale(low, high, box.bottom, box.top)
+      : linearScale(fromZero ? 0 : Math.max(0, low - pad), high + pad, box.bottom, box.top);
     const points = all.map(p => ({p, label: p.e.name, x: x.at(p.e.bytes / 1e6), y: y.at(p.value),
-                                  low: y.at(p.value - reach(p)), high: y.at(p.value + reach(p))}));
+                                  low: y.at(bottom(p)), high: y.at(p.value + reach(p))}));
+    const limitLabel = limit ? [[box.left + 6, y.at(limit.value) + 2, box.left + 6 + limit.label.length * LETTER, y.at(limit.value) + 19]] : [];
     return {height: 374, parts: [
-      ...axes(box, x, y, 'size of the file in MB' + (large > 3 * small ? ' (log scale)' : ''), yTitle),
+      ...axes(box, x, y, 'size of the file in MB' + (logX ? ' (log scale)' : ''), yTitle + (logY ? ' (log scale)' : '')),
       ...(limit ? [line('limit', box.left, y.at(limit.value), box.right, y.at(limit.value)),
                    text(limit.label, box.left + 6, y.at(limit.value) + 15, {class: 'tick'})] : []),
       ...points.filter(p => reach(p.p) > 0).flatMap(p => [line('error', p.x, p.low, p.x, p.high),
         line('error', p.x - 4, p.low, p.x + 4, p.low), line('error', p.x - 4, p.high, p.x + 4, p.high)]),
       ...points.map(p => s('circle', {class: beaten(p.p) ? 'dot beaten' : 'dot', cx: p.x, cy: p.y, r: 6,
         'data-tip': `${p.label}: ${megabytes(p.p.e.bytes)}, ${yTitle} ${plusMinus(p.p.value, p.p.error)}`})),
-      ...placeLabels(points, box)]};
+      ...placeLabels(points, box, limitLabel)]};
   }, caption);
 }
 
@@ -199,13 +206,13 @@ function sizeSection(evals) {
 
 function figuresSection(evals) {
   return [h('h2', {}, 'All figures'), table('What was measured, one model per row',
-    ['Model', 'Size', 'Bits per weight', 'Perplexity ± s.e.', 'of the reference', 'KL mean', 'KL median', 'KL 99th pct.',
-     'Same top token', 'Exact match', 'Tokens/s', 'Peak memory', 'Tokens scored'],
+    ['Model', 'Size', 'Bits per weight', 'Perplexity', 'KL mean', 'KL median', 'KL 99 %', 'Same top token', 'Exact match',
+     'Tokens/s', 'Peak memory', 'Tokens scored'],
     evals.map(e => [e.name, megabytes(e.bytes), fixed(e.bits_per_weight, 2), plusMinus(e.ppl, e.ppl_se),
-      number(e.reference_ppl, 4), number(e.kld_mean), number(e.kld_median), number(e.kld_p99), percent(e.top1_agreement),
+      number(e.kld_mean, 2), number(e.kld_median, 2), number(e.kld_p99, 2), percent(e.top1_agreement),
       e.exact_match ? `${integer(e.exact_match.correct)} of ${integer(e.exact_match.total)}` : NONE,
       number(e.tokens_per_second), megabytes(e.peak_rss_bytes), integer(e.n_tokens)])),
-    h('p', {class: 'muted'}, 'KL divergence in nats per token. Tokens per second: reading the text (prefill), on the ' +
+    h('p', {class: 'muted'}, 'Perplexity with its standard error. KL divergence from the reference, in nats per token: the mean, the median, and what the worst hundredth of places exceeds. Tokens per second: reading the text (prefill), on the ' +
       'machine that made each file. Peak memory: of the process while it held the model alone.')];
 }
 
@@ -351,68 +358,58 @@ function layerSection(evals) {
 
 // ---- In words ----
 
+// [name, what to say of it], or null.
 function aboutQuality(e, evals) {
   if (!isNumber(e.ppl)) return null;
-  const parts = [`${e.name} takes ${megabytes(e.bytes)}`];
-  if (isNumber(e.reference_bytes)) {
-    parts[0] += e.reference_bytes > e.bytes ? `, ${percent(e.bytes / e.reference_bytes, 0)} of the reference's ${megabytes(e.reference_bytes)}.`
-      : `; the reference takes ${megabytes(e.reference_bytes)}.`;
-  } else parts[0] += '.';
+  const ofReference = isNumber(e.reference_bytes) && e.reference_bytes !== e.bytes
+    ? ` (${percent(e.bytes / e.reference_bytes, 0)} of the reference)` : '';
+  const parts = [megabytes(e.bytes) + ofReference];
   const largest = evals.filter(o => isNumber(o.ppl)).reduce((a, b) => b.bytes > a.bytes ? b : a);
   const [base, whose] = isNumber(e.reference_ppl) ? [e.reference_ppl, 'the reference'] : e !== largest ? [largest.ppl, largest.name] : [];
-  if (base) {
-    const ratio = e.ppl / base;
-    parts.push(Math.abs(ratio - 1) < 5e-4 ? `Its perplexity is that of ${whose} (${number(e.ppl, 4)}).`
-      : `Its perplexity is ${number(e.ppl, 4)}, ${ratio > 1 ? 'worse' : 'better'} than the ${number(base, 4)} of ${whose} (${change(ratio)}).`);
-  } else parts.push(`Its perplexity is ${plusMinus(e.ppl, e.ppl_se)}.`);
+  if (!base) parts.push(`perplexity ${plusMinus(e.ppl, e.ppl_se)}`);
+  else if (Math.abs(e.ppl / base - 1) < 5e-4) parts.push(`perplexity ${number(e.ppl, 4)}, that of ${whose}`);
+  else parts.push(`perplexity ${number(e.ppl, 4)} against ${number(base, 4)} of ${whose} (${change(e.ppl / base)})`);
   if (isNumber(e.top1_agreement)) {
-    parts.push(e.top1_agreement === 1 ? 'Its favourite next token was the reference\'s everywhere.'
-      : `Its favourite next token differs from the reference's in ${percent(1 - e.top1_agreement)} of places.`);
+    parts.push(e.top1_agreement === 1 ? 'the same favourite next token everywhere'
+      : `another favourite next token in ${percent(1 - e.top1_agreement)} of places`);
   }
-  if (isNumber(e.kld_mean) && isNumber(e.kld_p99)) {
-    parts.push(`The predictions drift by ${number(e.kld_mean, 2)} nats on average, in the worst hundredth of places by more than ${number(e.kld_p99, 2)}.`);
-  }
-  if (hasLayers(e)) {
-    const l = e.layers.reduce((a, b) => b.relative_error > a.relative_error ? b : a);
-    if (l.relative_error > 0) parts.push(`Hit hardest: ${l.module} of layer ${l.layer}, ${percent(l.relative_error)} off.`);
-  }
-  return parts.join(' ');
+  return [e.name, parts.join('; ') + '.'];
 }
 
 // Each model against the first one that answered the same prompts.
 function aboutMatches(evals) {
   const firstOf = new Map();
   return evals.filter(e => e.exact_match).map(e => {
-    const m = e.exact_match, says = `${e.name} answers ${m.correct} of ${m.total} prompts to the letter (${percent(m.correct / m.total)})`;
+    const m = e.exact_match, says = `answers ${m.correct} of ${m.total} prompts to the letter (${percent(m.correct / m.total)})`;
     const key = `${m.data}\n${m.total}`, before = firstOf.get(key);
     if (!before) {
       firstOf.set(key, e);
-      return says + '.';
+      return [e.name, says + '.'];
     }
     const b = before.exact_match;
     const verdict = m.low > b.high ? 'better than' : m.high < b.low ? 'worse than' : 'not clearly different from';
-    return `${says}: ${verdict} ${before.name} with ${percent(b.correct / b.total)}${verdict.startsWith('not') ? ', the 95 % intervals overlap' : ''}.`;
+    return [e.name, `${says}: ${verdict} ${before.name} with ${percent(b.correct / b.total)}${verdict.startsWith('not') ? ', the 95 % intervals overlap' : ''}.`];
   });
 }
 
 function aboutTune(tune) {
   if (tune.held.length === 0) {
     const series = movingMean(tune.train, Math.max(1, Math.round(tune.train.length / 20)));
-    return `${tune.name}: the training loss went from ${number(tune.train[0][1])} to ${number(series[series.length - 1][1])}; ` +
-      'nothing was held out, so this does not show how it does on new data.';
+    return [tune.name, `the training loss went from ${number(tune.train[0][1])} to ${number(series[series.length - 1][1])}; ` +
+      'nothing was held out, so this does not show how it does on new data.'];
   }
   const [, before] = tune.held[0], [, after] = tune.held[tune.held.length - 1];
-  if (tune.held.length === 1) return `${tune.name}: the held-out loss is ${number(after)}.`;
+  if (tune.held.length === 1) return [tune.name, `the held-out loss is ${number(after)}.`];
   const best = tune.held.reduce((a, b) => b[1] < a[1] ? b : a);
-  return `${tune.name}: the held-out loss went from ${number(before)} to ${number(after)}` +
+  return [tune.name, `the held-out loss went from ${number(before)} to ${number(after)}` +
     (after > before ? ': the training made it worse.' : after > 1.02 * best[1]
-      ? `, but it was ${number(best[1])} at step ${best[0]}: a shorter training would have been better.` : '.');
+      ? `, but it was ${number(best[1])} at step ${best[0]}: a shorter training would have been better.` : '.')];
 }
 
 function findings(evals, tunes) {
-  const sentences = [...evals.map(e => aboutQuality(e, evals)), ...tunes.map(aboutTune), ...aboutMatches(evals)];
-  return [h('h2', {}, 'What got worse, and what got better'),
-    h('ul', {class: 'findings'}, sentences.filter(sentence => sentence).map(sentence => h('li', {}, sentence)))];
+  const all = [...evals.map(e => aboutQuality(e, evals)), ...tunes.map(aboutTune), ...aboutMatches(evals)];
+  return [h('h2', {}, 'In short'),
+    h('ul', {class: 'findings'}, all.filter(found => found).map(([name, says]) => h('li', {}, h('strong', {}, name), ': ', says)))];
 }
 
 // ---- Where the figures come from ----

@@ -1,0 +1,63 @@
+#include "eval/exact_match.h"
+
+#include <gtest/gtest.h>
+
+#include "text/load_tokenizer.h"
+
+namespace thimble {
+namespace {
+
+// Newcombe 1998 (Statistics in Medicine 17), table I, method 3.
+TEST(WilsonInterval, IsThatOfTheLiterature) {
+  const auto expect = [](int64_t k, int64_t n, double low, double high) {
+    const Interval interval = WilsonInterval(k, n);
+    EXPECT_NEAR(interval.low, low, 5e-5) << k << " of " << n;
+    EXPECT_NEAR(interval.high, high, 5e-5) << k << " of " << n;
+  };
+  expect(81, 263, 0.2553, 0.3662);
+  expect(15, 148, 0.0624, 0.1605);
+  expect(0, 20, 0, 0.1611);
+  expect(1, 29, 0.0061, 0.1718);
+}
+
+TEST(WilsonInterval, AllRightAndAllWrongMirrorEachOther) {
+  EXPECT_NEAR(WilsonInterval(20, 20).low, 1 - WilsonInterval(0, 20).high, 1e-12);
+  EXPECT_EQ(WilsonInterval(20, 20).high, 1);
+}
+
+TEST(ExactMatch, ComparesWholeAnswersWithoutOuterWhiteSpace) {
+  auto model = Model::Load(THIMBLE_SOURCE_DIR "/tests/golden/models/llama");
+  ASSERT_TRUE(model) << model.error().message;
+  auto tokenizer = LoadTokenizer((*model)->file());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  ThreadPool pool(1);
+  const Context ctx{.pool = pool, .compute = Compute::kF32};
+  Session session(ctx, **model, *tokenizer);
+  GenerateOptions greedy{.max_tokens = 12};
+  greedy.sampling.temperature = 0;
+  const std::vector<TokenId> one = {70, 80, 90}, two = {100, 110};
+  const std::string answer = session.Generate(one, greedy)->text;
+  ASSERT_FALSE(answer.empty());
+
+  std::vector<double> done;
+  const auto result = MeasureExactMatch(
+      session, {{one, "\n " + answer + "  "}, {two, "not that"}, {one, answer + "x"}, {one, answer}}, 12,
+      [&](const Progress& p) {
+        done.push_back(p.done);
+        return true;
+      });
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(result->n_correct, 2);
+  EXPECT_DOUBLE_EQ(result->exact_match(), 0.5);
+  EXPECT_TRUE(result->answers[0].correct);
+  EXPECT_FALSE(result->answers[1].correct);
+  EXPECT_EQ(result->answers[1].expected, "not that");
+  EXPECT_EQ(done, (std::vector<double>{1, 2, 3, 4}));
+
+  const auto cancelled = MeasureExactMatch(session, {{one, ""}}, 12, [](const Progress&) { return false; });
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace thimble

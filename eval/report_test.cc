@@ -1,0 +1,129 @@
+#include "eval/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+
+#include "base/file.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+Json GoodEval() {
+  return {{"name", "Q4_0"}, {"model", "m.gguf"}, {"bytes", 1000}, {"ppl", 12.5}, {"ppl_se", 0.5}};
+}
+
+std::string Render(const ReportInput& input) {
+  const auto page = RenderReport(input);
+  EXPECT_TRUE(page) << page.error().message;
+  return page ? *page : "";
+}
+
+size_t Count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++n;
+  return n;
+}
+
+// What the page's script will read.
+Json EmbeddedData(const std::string& page) {
+  const std::string begin = "id=\"data\">";
+  const size_t at = page.find(begin) + begin.size();
+  const auto data = ParseJson(page.substr(at, page.find("</script>", at) - at), "the page");
+  EXPECT_TRUE(data) << data.error().message;
+  return *data;
+}
+
+TEST(Report, CarriesWhatItWasGiven) {
+  const auto log =
+      ParseTuneLog("{\"step\":1,\"loss\":2.5}\n\n{\"step\":1,\"eval_loss\":2.25}\n", "run", "log.jsonl");
+  ASSERT_TRUE(log) << log.error().message;
+  const Json data = EmbeddedData(Render({.evals = {GoodEval()}, .tunes = {*log}, .title = "A title"}));
+  EXPECT_EQ(data["title"], "A title");
+  EXPECT_EQ(data["evals"], Json::array({GoodEval()}));
+  EXPECT_EQ(data["tunes"][0]["name"], "run");
+  EXPECT_EQ(data["tunes"][0]["entries"][1]["eval_loss"], 2.25);
+}
+
+TEST(Report, MarkupInNamesStaysText) {
+  const std::string evil = "</script><script>alert(1)</script><!--<b>&\"'{{js}}{{data}}", line_end = "\u2028";
+  Json eval = GoodEval();
+  for (const char* key : {"name", "model", "text", "reference", "command"}) eval[key] = evil + line_end;
+  eval["adapters"] = Json::array({evil});
+  eval["layers"] = Json::array({{{"layer", 0}, {"module", evil}, {"type", evil}, {"relative_error", 0.5}}});
+  const std::string plain = Render({.evals = {GoodEval()}, .title = "t"});
+  const std::string page = Render(
+      {.evals = {eval}, .tunes = {{.name = evil, .entries = {{{"step", 1}, {"loss", 1.0}}}}}, .title = evil});
+  for (const char* tag : {"<script", "</script", "<!--", "<b>", "\u2028"}) {
+    EXPECT_EQ(Count(page, tag), Count(plain, tag)) << tag;
+  }
+  EXPECT_THAT(page, HasSubstr("<title>&lt;/script&gt;&lt;script&gt;alert(1)"));
+  EXPECT_EQ(EmbeddedData(page)["evals"][0], eval);  // and nothing is lost
+}
+
+TEST(Report, BytesThatAreNotTextDoNotBreakThePage) {
+  Json eval = GoodEval();
+  eval["name"] = "a\xff\xfe";
+  EXPECT_EQ(EmbeddedData(Render({.evals = {eval}}))["evals"][0]["name"], "a\uFFFD\uFFFD");
+}
+
+TEST(Report, LoadsNothing) {
+  const std::string page = Render({.evals = {GoodEval()}});
+  EXPECT_THAT(page, Not(HasSubstr("{{")));
+  EXPECT_THAT(page, HasSubstr("default-src 'none'"));
+  for (const char* loader : {"<link", "<img", "<iframe", " src=", "@import", "url(", "fetch(", "import("}) {
+    EXPECT_THAT(page, Not(HasSubstr(loader)));
+  }
+  EXPECT_EQ(Count(page, "://"), Count(page, "http://www.w3.org/2000/svg"));  // a name, not an address
+}
+
+TEST(Report, NothingToShowIsAnError) {
+  EXPECT_FALSE(RenderReport({}));
+  EXPECT_FALSE(RenderReport({.tunes = {{.name = "empty"}}}));
+  EXPECT_FALSE(RenderReport({.evals = {Json{{"bytes", 5}}}}));
+}
+
+TEST(Report, BadEvaluationsAreNamedWithTheirField) {
+  EXPECT_TRUE(CheckEval(GoodEval(), "a.json"));
+  const auto complains = [](const char* key, Json value, const char* says) {
+    Json eval = GoodEval();
+    eval[key] = std::move(value);
+    const Status status = CheckEval(eval, "a.json");
+    ASSERT_FALSE(status) << key;
+    EXPECT_THAT(status.error().message, ::testing::StartsWith("a.json: "));
+    EXPECT_THAT(status.error().message, HasSubstr(says));
+  };
+  complains("bytes", 0, "bytes");
+  complains("bytes", "1 MB", "bytes");
+  complains("name", 5, "name");
+  complains("ppl_se", "small", "ppl_se");
+  complains("ppl", nullptr, "neither");
+  complains("exact_match", 0.9, "exact_match");
+  complains("exact_match", {{"correct", 3}, {"total", 2}, {"low", 0}, {"high", 1}}, "exact_match.correct");
+  complains("exact_match", {{"correct", 0}, {"total", 0}, {"low", 0}, {"high", 1}}, "exact_match.total");
+  complains("layers", 3, "layers");
+  complains("layers", Json::array({{{"layer", 0}, {"module", 1}, {"relative_error", 0}}}),
+            "layers[0].module");
+  EXPECT_FALSE(CheckEval(Json::array(), "a.json"));
+  Json only_match = {{"bytes", 1}, {"exact_match", {{"correct", 1}, {"total", 2}, {"low", 0}, {"high", 1}}}};
+  EXPECT_TRUE(CheckEval(only_match, "a.json"));
+}
+
+TEST(Report, BadLogLinesAreNumbered) {
+  const auto complains = [](const char* text, const char* says) {
+    const auto log = ParseTuneLog(text, "run", "log.jsonl");
+    ASSERT_FALSE(log) << text;
+    EXPECT_THAT(log.error().message, HasSubstr(says));
+  };
+  complains("{\"step\":1,\"loss\":2}\n{\"step\":2}\n", "log.jsonl:2");
+  complains("{\"step\":1,\"loss\":2}\n\nnot json\n", "log.jsonl:3");
+  complains("[1]\n", "log.jsonl:1");
+  complains("\n \n", "no lines");
+}
+
+}  // namespace
+}  // namespace thimble
