@@ -29,8 +29,17 @@ enum class TokenType : uint8_t {
 
 enum class TokenizerModel { kByteBpe, kSentencePieceBpe };
 
-// Which regular expression splits text before BPE. Values follow llama.cpp's tokenizer.ggml.pre names.
-enum class PreTokenizer { kNone, kGpt2, kSmolLm, kLlama3, kQwen2 };
+// Which regular expressions split text before byte-level BPE (pre_tokenizer.h). kDefault is what llama.cpp
+// takes where tokenizer.ggml.pre is absent or "default".
+enum class PreTokenizer { kNone, kDefault, kGpt2, kSmolLm, kLlama3, kQwen2 };
+
+// Where SentencePiece-style BPE puts a space in front. "Text" is what stands between special tokens.
+enum class SpacePrefix {
+  kNone,
+  kEveryText,             // GGUF's add_space_prefix; tokenizer.json's Prepend normalizer
+  kEveryTextUnlessSpace,  // Metaspace "always"
+  kStartUnlessSpace,      // Metaspace "first": only at the start of the input
+};
 
 // Everything that defines a tokenizer, whichever file it came from.
 struct TokenizerSpec {
@@ -43,13 +52,15 @@ struct TokenizerSpec {
   std::optional<TokenId> bos, eos, unk, pad, eot;
   std::vector<TokenId> extra_eog;  // further ids that end generation (generation_config's eos list)
   bool add_bos = false, add_eos = false;
-  bool add_space_prefix = false;  // SPM
-  bool byte_fallback = false;     // SPM
-  bool ignore_merges = false;     // Llama 3: a whole pre-token in the vocabulary is taken as it is
-  std::string chat_template;      // Jinja; empty if the file has none
+  SpacePrefix space_prefix = SpacePrefix::kNone;  // kSentencePieceBpe
+  bool ignore_merges = false;           // Llama 3: a whole pre-token in the vocabulary is taken as it is
+  bool normalize_nfc = false;           // Qwen2's tokenizer.json; llama.cpp never does, and GGUF can't say it
+  std::vector<TokenId> lstrip, rstrip;  // added tokens that swallow white space beside them; not in GGUF
+  std::string chat_template;            // Jinja; empty if the file has none
 };
 
-// From a GGUF's tokenizer.* keys. Sizes of parallel arrays, ids and types are checked.
+// From a GGUF's tokenizer.* keys. Sizes of parallel arrays, ids and types are checked. `source` names the
+// file in errors.
 Result<TokenizerSpec> TokenizerSpecFromGguf(const Metadata& metadata, const std::string& source);
 // From tokenizer.json (+ tokenizer_config.json, generation_config.json, chat template where given).
 Result<TokenizerSpec> TokenizerSpecFromHf(const Json& tokenizer, const Json* tokenizer_config,
@@ -66,17 +77,19 @@ HfTokenizerFiles TokenizerSpecToHf(const TokenizerSpec& spec);
 // Immutable after Create; safe to share between threads.
 class Tokenizer {
  public:
-  static Result<Tokenizer> Create(TokenizerSpec spec);
+  // Refuses what TokenizerSpecFrom* can't see alone: duplicate tokens, merges of tokens that don't exist.
+  static Result<Tokenizer> Create(TokenizerSpec spec, const std::string& source = "tokenizer");
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
   // `add_special`: put BOS/EOS as the model asks. `parse_special`: control tokens written in the text
-  // ("<|im_start|>") become their ids; user-defined added tokens always do. Bytes that are not UTF-8 are
-  // kept.
+  // ("<|im_start|>") become their ids; user-defined added tokens always do. Where several match, the leftmost
+  // and then the longest wins. Bytes that are not UTF-8 are kept.
   std::vector<TokenId> Encode(std::string_view text, bool add_special, bool parse_special) const;
 
-  // Ids out of range are skipped. Control tokens are written only if `with_special`.
+  // Ids out of range are skipped. Control tokens are written only if `with_special`. The space that Encode
+  // puts in front is taken away at the start of the text.
   std::string Decode(const std::vector<TokenId>& ids, bool with_special = false) const;
   // The raw bytes of one token (one SPM token keeps its leading space). Empty for control tokens unless
   // asked.
