@@ -26,13 +26,29 @@ ChatTemplateInputs TemplateInputs(const Json& line, const Tokenizer& tokenizer) 
   return inputs;
 }
 
+// With the line's place in front of the template's own error.
+Result<std::string> Render(const ChatTemplate& tmpl, const ChatTemplateInputs& inputs,
+                           const std::string& where) {
+  auto text = tmpl.Render(inputs);
+  if (!text) return MakeError(text.error().code, "{}: {}", where, text.error().message);
+  return text;
+}
+
 bool IsAssistant(const Json& message) {
   return message.is_object() && message.contains("role") && message["role"] == "assistant";
 }
 
-// Renders the conversation up to each assistant turn and including it; what the turn added is learned.
-Result<std::vector<Piece>> ChatPieces(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
-                                      const std::string& where) {
+struct Line {
+  std::vector<Piece> pieces;
+  bool add_special = true;  // BOS/EOS; a chat template writes its own
+};
+
+// Renders the conversation up to each assistant turn and including it; what the turn added is learned. Where
+// a template rewrites earlier turns when more follow (Qwen3 drops their reasoning), what was before a turn is
+// no longer part of what comes after it, so that turn becomes an example of its own: as it is met at run
+// time.
+Result<std::vector<Line>> ChatLines(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
+                                    const std::string& where) {
   const Json& messages = line["messages"];
   if (tmpl == nullptr) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: has messages, but the model has no chat template",
@@ -42,7 +58,7 @@ Result<std::vector<Piece>> ChatPieces(const Json& line, const Tokenizer& tokeniz
     return MakeError(ErrorCode::kInvalidArgument, "{}: \"messages\" is not a list of messages", where);
   }
   ChatTemplateInputs inputs = TemplateInputs(line, tokenizer);
-  std::vector<Piece> pieces;
+  std::vector<Line> lines;
   std::string done;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (!IsAssistant(messages[i])) {
@@ -50,24 +66,28 @@ Result<std::vector<Piece>> ChatPieces(const Json& line, const Tokenizer& tokeniz
       continue;
     }
     inputs.add_generation_prompt = true;
-    ASSIGN_OR_RETURN(const std::string before, tmpl->Render(inputs));
+    ASSIGN_OR_RETURN(const std::string before, Render(*tmpl, inputs, where));
     inputs.messages.push_back(messages[i]);
     inputs.add_generation_prompt = false;
-    ASSIGN_OR_RETURN(const std::string after, tmpl->Render(inputs));
-    if (!before.starts_with(done) || !after.starts_with(before)) {
+    ASSIGN_OR_RETURN(const std::string after, Render(*tmpl, inputs, where));
+    if (!after.starts_with(before)) {
       return MakeError(
           ErrorCode::kUnsupported,
-          "{}: the chat template rewrites earlier turns when message {} is added, so assistant turns "
-          "cannot be told apart; use prompt and completion lines",
+          "{}: the chat template does not begin message {} as it asks for an answer, so what is to "
+          "be learned is unclear; use prompt and completion lines",
           where, i + 1);
     }
-    pieces.push_back({before.substr(done.size()), false, true});
-    pieces.push_back({after.substr(before.size()), true, true});
+    if (lines.empty() || !before.starts_with(done)) {
+      lines.push_back({.add_special = false});
+      done.clear();
+    }
+    lines.back().pieces.push_back({before.substr(done.size()), false, true});
+    lines.back().pieces.push_back({after.substr(before.size()), true, true});
     done = after;
   }
-  if (pieces.empty())
+  if (lines.empty())
     return MakeError(ErrorCode::kInvalidArgument, "{}: no assistant message to learn", where);
-  return pieces;
+  return lines;
 }
 
 Result<std::string> StringField(const Json& line, const char* key, const std::string& where) {
@@ -78,43 +98,43 @@ Result<std::string> StringField(const Json& line, const char* key, const std::st
   return it->get<std::string>();
 }
 
-struct Line {
-  std::vector<Piece> pieces;
-  bool add_special = true;  // BOS/EOS; a chat template writes its own
-};
-
-Result<Line> PiecesOf(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
-                      const std::string& where) {
+// The examples of a line: one, save for chats whose template rewrites earlier turns.
+Result<std::vector<Line>> LinesOf(const Json& line, const Tokenizer& tokenizer, const ChatTemplate* tmpl,
+                                  const std::string& where) {
   if (!line.is_object()) return MakeError(ErrorCode::kInvalidArgument, "{}: not a JSON object", where);
-  Line out;
-  if (line.contains("messages")) {
-    ASSIGN_OR_RETURN(out.pieces, ChatPieces(line, tokenizer, tmpl, where));
-    out.add_special = false;
-  } else if (line.contains("prompt")) {
+  if (line.contains("messages")) return ChatLines(line, tokenizer, tmpl, where);
+  if (line.contains("prompt")) {
     ASSIGN_OR_RETURN(std::string prompt, StringField(line, "prompt", where));
     ASSIGN_OR_RETURN(std::string completion, StringField(line, "completion", where));
-    out.pieces = {{std::move(prompt), false, false}, {std::move(completion), true, false}};
-  } else if (line.contains("text")) {
-    ASSIGN_OR_RETURN(std::string text, StringField(line, "text", where));
-    out.pieces = {{std::move(text), true, false}};
-  } else {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "{}: needs \"text\", \"prompt\" and \"completion\", or \"messages\"", where);
+    return std::vector<Line>{{{{std::move(prompt), false, false}, {std::move(completion), true, false}}}};
   }
-  return out;
+  if (line.contains("text")) {
+    ASSIGN_OR_RETURN(std::string text, StringField(line, "text", where));
+    return std::vector<Line>{{{{std::move(text), true, false}}}};
+  }
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "{}: needs \"text\", \"prompt\" and \"completion\", or \"messages\"", where);
 }
 
 // Tokenizes piece by piece, as the prompt and the answer are at run time.
 Example ToExample(const Line& line, const Tokenizer& tokenizer, int64_t max_length, bool* truncated) {
   std::vector<TokenId> tokens;
   std::vector<bool> learned;
-  for (const Piece& piece : line.pieces) {
-    const bool first = tokens.empty();
-    std::vector<TokenId> ids = tokenizer.Encode(piece.text, line.add_special && first, piece.parse_special);
+  for (size_t p = 0; p < line.pieces.size(); ++p) {
+    const Piece& piece = line.pieces[p];
+    std::vector<TokenId> ids = tokenizer.Encode(piece.text, line.add_special && p == 0, piece.parse_special);
     // An EOS that the tokenizer adds belongs at the end of the example only.
-    if (first && line.add_special && tokenizer.spec().add_eos && !ids.empty()) ids.pop_back();
+    if (p == 0 && line.add_special && tokenizer.spec().add_eos && !ids.empty()) ids.pop_back();
+    // Generation stops at the token that ends a turn: what a template writes behind it is not learned.
+    size_t n_learned = piece.learned ? ids.size() : 0;
+    if (piece.learned && !line.add_special) {
+      const auto end =
+          std::find_if(ids.rbegin(), ids.rend(), [&](TokenId id) { return tokenizer.IsEndOfGeneration(id); });
+      if (end != ids.rend()) n_learned = static_cast<size_t>(ids.rend() - end);
+    }
     tokens.insert(tokens.end(), ids.begin(), ids.end());
-    learned.resize(tokens.size(), piece.learned);
+    learned.resize(learned.size() + n_learned, true);
+    learned.resize(tokens.size(), false);
   }
   if (line.add_special && tokenizer.spec().eos) {
     tokens.push_back(*tokenizer.spec().eos);
@@ -155,20 +175,28 @@ Result<Dataset> LoadDataset(const std::string& path, const Tokenizer& tokenizer,
                             const ChatTemplate* chat_template, const DatasetOptions& options) {
   Dataset dataset;
   RETURN_IF_ERROR(ForEachLine(path, [&](const Json& json, const std::string& where) -> Status {
-    ASSIGN_OR_RETURN(const Line line, PiecesOf(json, tokenizer, chat_template, where));
-    bool truncated = false;
-    Example example = ToExample(line, tokenizer, options.max_seq_length, &truncated);
-    const int64_t n_labels =
-        std::count_if(example.labels.begin(), example.labels.end(), [](TokenId t) { return t >= 0; });
-    dataset.n_truncated += truncated;
-    if (n_labels == 0) return {};  // nothing left to learn after truncation
-    dataset.n_tokens += static_cast<int64_t>(example.tokens.size());
-    dataset.n_labels += n_labels;
-    dataset.examples.push_back(std::move(example));
+    ASSIGN_OR_RETURN(const std::vector<Line> lines, LinesOf(json, tokenizer, chat_template, where));
+    for (const Line& line : lines) {
+      bool truncated = false;
+      Example example = ToExample(line, tokenizer, options.max_seq_length, &truncated);
+      const int64_t n_labels =
+          std::count_if(example.labels.begin(), example.labels.end(), [](TokenId t) { return t >= 0; });
+      dataset.n_truncated += truncated;
+      if (n_labels == 0) {
+        ++dataset.n_dropped;
+        continue;
+      }
+      dataset.n_tokens += static_cast<int64_t>(example.tokens.size());
+      dataset.n_labels += n_labels;
+      dataset.examples.push_back(std::move(example));
+    }
     return {};
   }));
-  if (dataset.examples.empty())
-    return MakeError(ErrorCode::kInvalidArgument, "{}: no example to learn from", path);
+  if (dataset.examples.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: no example to learn from ({} have nothing to learn{})",
+                     path, dataset.n_dropped,
+                     dataset.n_truncated > 0 ? " within the longest sequence; raise it" : "");
+  }
   return dataset;
 }
 

@@ -17,10 +17,12 @@ struct Example {
   std::vector<TokenId> labels;  // same length
 };
 
-// A line of each form becomes one example:
+// A line of each form becomes one example (a chat more than one if its template rewrites earlier turns):
 //   {"text": ...}                     every token is learned
 //   {"prompt": ..., "completion": ...} the completion and the end-of-sequence token are learned
-//   {"messages": [...], "tools": ...}  assistant turns are learned, as the model's chat template writes them
+//   {"messages": [...], "tools": ...}  assistant turns are learned, as the model's chat template writes them,
+//   up
+//                                      to the token that ends the turn
 struct DatasetOptions {
   int64_t max_seq_length = 512;  // longer examples lose their end
 };
@@ -28,6 +30,7 @@ struct DatasetOptions {
 struct Dataset {
   std::vector<Example> examples;
   int64_t n_truncated = 0;
+  int64_t n_dropped = 0;  // with nothing to learn, e.g. once truncated
   int64_t n_tokens = 0, n_labels = 0;
 };
 

@@ -53,7 +53,7 @@ std::optional<Schedule> ParseSchedule(std::string_view name) {
 }
 
 double ScheduleFactor(Schedule schedule, int64_t step, int64_t warmup, int64_t total) {
-  if (step < warmup) return static_cast<double>(step + 1) / static_cast<double>(warmup + 1);
+  if (step < warmup) return static_cast<double>(step) / static_cast<double>(warmup);
   if (schedule == Schedule::kConstant) return 1;
   const double progress = std::min(
       1.0, static_cast<double>(step - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup)));

@@ -39,8 +39,8 @@ class AdamW {
 enum class Schedule { kConstant, kLinear, kCosine };
 std::optional<Schedule> ParseSchedule(std::string_view name);
 
-// The factor on the learning rate at `step` (from 0) of `total`: a linear rise over `warmup` steps, then
-// constant, or falling to 0 linearly or as half a cosine (Transformers, optimization.py).
+// The factor on the learning rate at `step` (from 0) of `total`: a linear rise from 0 over `warmup` steps,
+// then constant, or falling to 0 linearly or as half a cosine (Transformers, optimization.py).
 double ScheduleFactor(Schedule schedule, int64_t step, int64_t warmup, int64_t total);
 
 }  // namespace thimble

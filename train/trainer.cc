@@ -27,16 +27,23 @@ std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
 }
 
 // What must not change between a run and its continuation.
-Json ResumeKey(const TrainOptions& o, const Dataset& data) {
+// (More steps are fine; how many there are decides the schedule, but not what the checkpoint holds.)
+Json ResumeKey(const TrainOptions& o, const Dataset& data, Compute compute) {
   return {{"rank", o.lora.rank},
           {"alpha", o.lora.alpha},
           {"rslora", o.lora.rslora},
           {"dropout", o.lora.dropout},
           {"learning_rate", o.learning_rate},
+          {"schedule", static_cast<int>(o.schedule)},
+          {"warmup_steps", o.warmup_steps},
+          {"warmup_ratio", o.warmup_ratio},
+          {"weight_decay", o.adamw.weight_decay},
+          {"max_grad_norm", o.max_grad_norm},
           {"batch_size", o.batch_size},
           {"gradient_accumulation", o.gradient_accumulation},
           {"max_seq_length", o.max_seq_length},
           {"pack", o.pack},
+          {"compute", compute == Compute::kInt8 ? "int8" : "f32"},
           {"n_examples", data.examples.size()},
           {"n_tokens", data.n_tokens}};
 }
@@ -93,18 +100,25 @@ class TrainRun {
         adapter_(adapter),
         progress_(progress),
         log_(log),
+        compute_(ctx.compute),
         trainer_(ctx, job.model, adapter, job.options),
         feed_(job.data, job.options) {}
 
   Result<TrainSummary> Run() {
-    total_ = options_.max_steps > 0
-                 ? options_.max_steps
-                 : std::max<int64_t>(
-                       1, std::llround(options_.epochs * static_cast<double>(feed_.StepsPerEpoch())));
-    int64_t step = 0;
+    TrainPlan plan = MakePlan();
+    total_ = plan.n_steps;
+    warmup_ = plan.warmup_steps;
     if (!job_.resume.empty()) {
-      ASSIGN_OR_RETURN(step, Resume());
+      ASSIGN_OR_RETURN(plan.first_step, Resume());
     }
+    if (plan.first_step >= total_ && !job_.resume.empty()) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: stands at step {} of {}; ask for more steps or epochs", job_.resume,
+                       plan.first_step, total_);
+    }
+    RETURN_IF_ERROR(CreateOutput());
+    if (job_.on_start) RETURN_IF_ERROR(job_.on_start(plan));
+    int64_t step = plan.first_step;
     if (job_.eval_data != nullptr) eval_batches_ = EvalBatches(*job_.eval_data, options_);
     if (step == 0) summary_.eval_loss_before = Evaluate(0);
     for (; step < total_; ++step) {
@@ -115,7 +129,7 @@ class TrainRun {
         RETURN_IF_ERROR(Checkpoint(step + 1));
       }
     }
-    summary_.steps = total_;
+    summary_.steps = total_ - plan.first_step;
     summary_.n_parameters = adapter_.n_parameters();
     summary_.eval_loss = Evaluate(total_);
     if (summary_.seconds > 0)
@@ -126,10 +140,25 @@ class TrainRun {
   }
 
  private:
+  TrainPlan MakePlan() const {
+    TrainPlan plan{.n_parameters = adapter_.n_parameters(), .steps_per_epoch = feed_.StepsPerEpoch()};
+    for (const TensorInfo& tensor : job_.model.file().tensors())
+      plan.n_base_parameters += tensor.n_elements();
+    const double by_epochs = options_.epochs * static_cast<double>(plan.steps_per_epoch);
+    plan.n_steps =
+        options_.max_steps > 0 ? options_.max_steps : std::max<int64_t>(1, std::llround(by_epochs));
+    plan.warmup_steps =
+        options_.warmup_steps > 0
+            ? options_.warmup_steps
+            : static_cast<int64_t>(std::ceil(options_.warmup_ratio * static_cast<double>(plan.n_steps)));
+    return plan;
+  }
+
   Result<int64_t> Resume() {
     ASSIGN_OR_RETURN(const TrainState state,
                      LoadCheckpoint(job_.resume, job_.model, adapter_, trainer_.optimizer()));
-    if (state.seed != options_.seed || DumpJson(state.options) != DumpJson(ResumeKey(options_, job_.data))) {
+    if (state.seed != options_.seed ||
+        DumpJson(state.options) != DumpJson(ResumeKey(options_, job_.data, compute_))) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{}: was made with other data or options ({}); resume with the same ones", job_.resume,
                        DumpJson(state.options));
@@ -139,13 +168,13 @@ class TrainRun {
   }
 
   Status OneStep(int64_t step) {
-    const double rate =
-        options_.learning_rate * ScheduleFactor(options_.schedule, step, options_.warmup_steps, total_);
+    const double rate = options_.learning_rate * ScheduleFactor(options_.schedule, step, warmup_, total_);
     const double begin = Seconds();
     const StepResult result = trainer_.Step(feed_.Next(), rate);
     summary_.seconds += Seconds() - begin;
     summary_.n_tokens += result.n_tokens;
-    if (summary_.log.empty()) summary_.first_loss = result.loss;
+    if (summary_.n_tokens == result.n_tokens)
+      summary_.first_loss = result.loss;  // the first step of this run
     summary_.last_loss = result.loss;
     Log({{"step", step + 1},
          {"loss", result.loss},
@@ -162,11 +191,16 @@ class TrainRun {
                                                 .done = static_cast<double>(step + 1),
                                                 .total = static_cast<double>(total_),
                                                 .unit = "steps",
-                                                .note = fmt::format("loss {:.4f}", result.loss)});
+                                                .note = Note(result.loss)});
     if (go_on) return {};
     RETURN_IF_ERROR(Checkpoint(step + 1));
     return MakeError(ErrorCode::kCancelled, "interrupted after step {}; go on with --resume {}", step + 1,
                      CheckpointPath(step + 1));
+  }
+
+  std::string Note(double loss) const {
+    return fmt::format("loss {:.4f}, {:.0f} tokens/s", loss,
+                       static_cast<double>(summary_.n_tokens) / std::max(summary_.seconds, 1e-9));
   }
 
   std::optional<double> Evaluate(int64_t step) {
@@ -185,11 +219,18 @@ class TrainRun {
     return fmt::format("{}/checkpoint-{}", job_.output, step);
   }
 
-  Status Checkpoint(int64_t step) {
+  // Before the first step, so that a folder that cannot be written costs no training.
+  Status CreateOutput() const {
     std::error_code ec;
     std::filesystem::create_directories(job_.output, ec);
+    if (ec) return MakeError(ErrorCode::kIo, "{}: cannot create the folder: {}", job_.output, ec.message());
+    return {};
+  }
+
+  Status Checkpoint(int64_t step) {
     return SaveCheckpoint(CheckpointPath(step), adapter_, job_.model, ToPeftConfig(options_.lora, job_.model),
-                          trainer_.optimizer(), {step, options_.seed, ResumeKey(options_, job_.data)});
+                          trainer_.optimizer(),
+                          {step, options_.seed, ResumeKey(options_, job_.data, compute_)});
   }
 
   const TrainJob& job_;
@@ -197,11 +238,12 @@ class TrainRun {
   Adapter& adapter_;
   const ProgressFn& progress_;
   const StepLogFn& log_;
+  const Compute compute_;
   LoraTrainer trainer_;
   BatchFeed feed_;
   std::vector<TrainBatch> eval_batches_;
   TrainSummary summary_;
-  int64_t total_ = 0;
+  int64_t total_ = 0, warmup_ = 0;
 };
 
 }  // namespace

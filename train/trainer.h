@@ -34,6 +34,7 @@ struct TrainOptions {
   AdamWOptions adamw;
   Schedule schedule = Schedule::kCosine;
   int64_t warmup_steps = 0;
+  double warmup_ratio = 0;   // of all steps, where warmup_steps is 0
   double max_grad_norm = 1;  // 0: no clipping
   int64_t batch_size = 4;
   int64_t gradient_accumulation = 1;
@@ -76,11 +77,18 @@ class LoraTrainer {
 using StepLogFn = std::function<void(const Json&)>;
 
 struct TrainSummary {
-  int64_t steps = 0, n_tokens = 0, n_parameters = 0;
-  double seconds = 0, tokens_per_second = 0;  // of training steps, evaluation not counted
+  int64_t steps = 0, n_tokens = 0, n_parameters = 0;  // of this run, without what it resumed
+  double seconds = 0, tokens_per_second = 0;          // of training steps, evaluation not counted
   double first_loss = 0, last_loss = 0;
   std::optional<double> eval_loss_before, eval_loss;
   std::vector<Json> log;
+};
+
+// What a run will do, before its first step.
+struct TrainPlan {
+  int64_t n_parameters = 0, n_base_parameters = 0;
+  int64_t steps_per_epoch = 0, n_steps = 0, warmup_steps = 0;
+  int64_t first_step = 0;  // > 0 where a run is resumed
 };
 
 // Trains and writes the adapter to `output` (PEFT format), with checkpoints in output/checkpoint-N from which
@@ -92,6 +100,8 @@ struct TrainJob {
   TrainOptions options;
   std::string output;
   std::string resume;  // a checkpoint folder, or empty
+  // Called once `output` exists and before anything is computed; its error ends the run.
+  std::function<Status(const TrainPlan&)> on_start = {};
 };
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log);

@@ -1,0 +1,60 @@
+// Against torch.optim.AdamW and Transformers' schedules (tools/make_train_goldens.py).
+#include "train/optimizer.h"
+
+#include "model/test_support.h"
+
+namespace thimble {
+namespace {
+
+Json Golden() {
+  return ReadJsonOrDie(THIMBLE_SOURCE_DIR "/tests/golden/train.json");
+}
+
+TEST(AdamWTest, StepsAsTorchDoes) {
+  for (const Json& run : Golden()["adamw"]) {
+    // The two halves of the parameters as tensors of their own: state must not mix.
+    const auto start = run["start"].get<std::vector<float>>();
+    const int64_t half = static_cast<int64_t>(start.size()) / 2;
+    std::vector<Tensor> parameters{Tensor::Empty(1, half), Tensor::Empty(half, 1)};
+    for (int t = 0; t < 2; ++t) std::copy_n(start.begin() + t * half, half, parameters[t].data());
+    AdamW optimizer(parameters, {.beta1 = run["betas"][0],
+                                 .beta2 = run["betas"][1],
+                                 .eps = run["eps"],
+                                 .weight_decay = run["weight_decay"]});
+    for (const Json& step : run["steps"]) {
+      const auto gradients = step["gradients"].get<std::vector<float>>();
+      for (int t = 0; t < 2; ++t) {
+        for (int64_t i = 0; i < half; ++i)
+          parameters[t].grad()[i] = 4 * gradients[static_cast<size_t>(t * half + i)];
+      }
+      double squares = 0;
+      for (const float g : gradients) squares += 16.0 * g * g;
+      EXPECT_NEAR(optimizer.GradNorm(), std::sqrt(squares), 1e-6 * std::sqrt(squares));
+      optimizer.Step(run["lr"], 0.25);
+      const auto expected = step["parameters"].get<std::vector<float>>();
+      for (int t = 0; t < 2; ++t) {
+        for (int64_t i = 0; i < half; ++i) {
+          EXPECT_NEAR(parameters[t].data()[i], expected[static_cast<size_t>(t * half + i)], 2e-6) << i;
+          EXPECT_EQ(parameters[t].grad()[i], 0);
+        }
+      }
+    }
+    EXPECT_EQ(optimizer.n_steps(), static_cast<int64_t>(run["steps"].size()));
+  }
+}
+
+TEST(ScheduleTest, FactorsAreTransformers) {
+  for (const Json& run : Golden()["schedules"]) {
+    const auto schedule = ParseSchedule(run["name"].get<std::string>());
+    ASSERT_TRUE(schedule);
+    for (size_t step = 0; step < run["factors"].size(); ++step) {
+      EXPECT_NEAR(ScheduleFactor(*schedule, static_cast<int64_t>(step), run["warmup"], run["total"]),
+                  run["factors"][step].get<double>(), 1e-12)
+          << run["name"] << ", warm-up " << run["warmup"] << ", step " << step << " of " << run["total"];
+    }
+  }
+  EXPECT_FALSE(ParseSchedule("polynomial"));
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,301 @@
+#include "train/trainer.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "model/test_support.h"
+
+namespace thimble {
+namespace {
+
+using testing::HasSubstr;
+
+// Random sequences that follow a rule which can be learned: each token is the one before plus a step.
+Dataset CountingData(int64_t n, int64_t vocab, uint64_t seed = 1) {
+  Random random(seed);
+  Dataset data;
+  for (int64_t i = 0; i < n; ++i) {
+    Example example;
+    const int64_t length = 6 + static_cast<int64_t>(random.Below(10));
+    TokenId token = static_cast<TokenId>(random.Below(static_cast<uint64_t>(vocab)));
+    for (int64_t j = 0; j < length; ++j) {
+      example.tokens.push_back(token);
+      token = static_cast<TokenId>((token + 3) % vocab);
+      example.labels.push_back(j + 1 < length ? token : -1);
+    }
+    data.n_tokens += length;
+    data.n_labels += length - 1;
+    data.examples.push_back(std::move(example));
+  }
+  return data;
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  Result<TrainSummary> Run(const TrainOptions& options, const std::string& output,
+                           const std::string& resume = "", const ProgressFn& progress = nullptr,
+                           const Dataset* eval_data = nullptr) {
+    return Train(ctx_,
+                 {.model = *model_,
+                  .data = data_,
+                  .eval_data = eval_data,
+                  .options = options,
+                  .output = folder_ / output,
+                  .resume = resume},
+                 progress, nullptr);
+  }
+  static std::vector<double> Losses(const TrainSummary& summary) {
+    std::vector<double> losses;
+    for (const Json& entry : summary.log) {
+      if (entry.contains("loss")) losses.push_back(entry["loss"]);
+    }
+    return losses;
+  }
+
+  TemporaryFolder folder_;
+  std::unique_ptr<Model> model_ = GoldenModel("llama");
+  ThreadPool pool_{2};
+  Context ctx_{.pool = pool_, .compute = Compute::kF32};
+  Dataset data_ = CountingData(60, 272);
+  TrainOptions options_{.lora = {.rank = 4, .alpha = 8, .dropout = 0.1},
+                        .learning_rate = 1e-2,
+                        .batch_size = 6,
+                        .max_seq_length = 32};
+};
+
+TEST_F(TrainerTest, LossFallsAndTheSavedAdapterGivesIt) {
+  const Dataset eval = CountingData(30, 272);  // the first half of the data
+  options_.epochs = 6;
+  const auto summary = Run(options_, "out", "", nullptr, &eval);
+  ASSERT_TRUE(summary) << summary.error().message;
+  EXPECT_EQ(summary->steps, 60);
+  EXPECT_LT(*summary->eval_loss, 0.5 * *summary->eval_loss_before);
+  EXPECT_LT(summary->last_loss, 0.7 * summary->first_loss);
+
+  auto loaded = LoadAdapter(folder_ / "out", *model_);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  std::vector<const Example*> all;
+  for (const Example& example : eval.examples) all.push_back(&example);
+  LoraTrainer trainer(ctx_, *model_, *loaded, options_);
+  EXPECT_NEAR(trainer.Evaluate({MakeBatch(all)}), *summary->eval_loss, 1e-5);
+}
+
+TEST_F(TrainerTest, ResumedRunsHaveTheSameLosses) {
+  options_.epochs = 2;
+  options_.warmup_steps = 3;
+  options_.save_steps = 7;
+  options_.gradient_accumulation = 2;
+  const auto whole = Run(options_, "whole");
+  ASSERT_TRUE(whole) << whole.error().message;
+  ASSERT_EQ(whole->steps, 10);
+  const auto rest = Run(options_, "rest", folder_ / "whole/checkpoint-7");
+  ASSERT_TRUE(rest) << rest.error().message;
+  EXPECT_EQ(rest->steps, 3);
+  const auto losses = Losses(*whole);
+  EXPECT_EQ(Losses(*rest), std::vector<double>(losses.begin() + 7, losses.end()));
+  const auto a = LoadAdapter(folder_ / "whole", *model_), b = LoadAdapter(folder_ / "rest", *model_);
+  ASSERT_TRUE(a && b);
+  const auto ta = TensorsOf(*a), tb = TensorsOf(*b);
+  for (size_t i = 0; i < ta.size(); ++i) EXPECT_EQ(Values(ta[i]), Values(tb[i])) << i;
+}
+
+TEST_F(TrainerTest, CancellingSavesWhereItStands) {
+  options_.epochs = 1;
+  const auto whole = Run(options_, "whole");
+  const auto cancelled = Run(options_, "cut", "", [](const Progress& p) { return p.done < 4; });
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
+  const std::string checkpoint = folder_ / "cut/checkpoint-4";
+  EXPECT_THAT(cancelled.error().message, HasSubstr("--resume " + checkpoint));
+  const auto rest = Run(options_, "cut", checkpoint);
+  ASSERT_TRUE(rest) << rest.error().message;
+  const auto losses = Losses(*whole);
+  EXPECT_EQ(Losses(*rest), std::vector<double>(losses.begin() + 4, losses.end()));
+}
+
+TEST_F(TrainerTest, ResumingSomethingElseIsRefused) {
+  options_.save_steps = 4;
+  ASSERT_TRUE(Run(options_, "out"));
+  const std::string checkpoint = folder_ / "out/checkpoint-4";
+  const auto message = [&](const TrainOptions& options) {
+    const auto summary = Run(options, "again", checkpoint);
+    return summary ? std::string("accepted") : summary.error().message;
+  };
+  TrainOptions other = options_;
+  other.learning_rate = 5e-3;
+  EXPECT_THAT(message(other), HasSubstr("other data or options"));
+  other = options_;
+  other.seed = 1;
+  EXPECT_THAT(message(other), HasSubstr("other data or options"));
+  other = options_;
+  other.lora.rank = 2;
+  EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
+  other = options_;
+  other.lora.target_modules = {"q_proj"};
+  EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
+  other = options_;
+  other.max_steps = 4;
+  EXPECT_THAT(message(other), HasSubstr("stands at step 4 of 4"));
+  data_ = CountingData(59, 272);
+  EXPECT_THAT(message(options_), HasSubstr("other data or options"));
+  model_ = GoldenModel("gemma3_text");
+  EXPECT_THAT(message(options_), HasSubstr("checkpoint-4"));
+  const auto absent = Run(options_, "again", folder_ / "absent");
+  ASSERT_FALSE(absent);
+  EXPECT_THAT(absent.error().message, HasSubstr("absent"));
+}
+
+TEST_F(TrainerTest, AccumulatedGradientsAreThoseOfTheWholeBatch) {
+  options_.lora.dropout = 0;
+  for (const auto& [pieces, batch] : {std::pair{1, 8}, {2, 4}, {4, 2}}) {
+    auto adapter = CreateLora(*model_, options_.lora, 3);
+    ASSERT_TRUE(adapter);
+    LoraTrainer trainer(ctx_, *model_, *adapter, options_);
+    std::vector<TrainBatch> batches;
+    for (int i = 0; i < pieces; ++i) {
+      std::vector<const Example*> examples;
+      for (int j = 0; j < batch; ++j) examples.push_back(&data_.examples[static_cast<size_t>(i * batch + j)]);
+      batches.push_back(MakeBatch(examples));
+    }
+    std::vector<StepResult> results;
+    for (int step = 0; step < 3; ++step) results.push_back(trainer.Step(batches, 1e-3));
+    static const std::vector<StepResult> whole = results;
+    for (size_t i = 0; i < results.size(); ++i) {
+      EXPECT_NEAR(results[i].loss, whole[i].loss, 1e-5);
+      EXPECT_NEAR(results[i].grad_norm, whole[i].grad_norm, 1e-4 * whole[i].grad_norm);
+      EXPECT_EQ(results[i].n_labels, whole[i].n_labels);
+    }
+  }
+}
+
+TEST_F(TrainerTest, DropoutFollowsTheSeed) {
+  options_.max_steps = 3;
+  const auto a = Run(options_, "a"), b = Run(options_, "b");
+  EXPECT_EQ(Losses(*a), Losses(*b));
+  options_.lora.dropout = 0;
+  // The first step differs by dropout only where B is not 0 any more: from the second on.
+  EXPECT_EQ(Losses(*a)[0], Losses(*Run(options_, "c"))[0]);
+  EXPECT_NE(Losses(*a)[1], Losses(*Run(options_, "c"))[1]);
+}
+
+TEST_F(TrainerTest, ClippingBoundsTheStepAndNotTheReport) {
+  options_.max_steps = 1;
+  options_.max_grad_norm = 1e-3;
+  const auto clipped = Run(options_, "a");
+  options_.max_grad_norm = 0;
+  const auto free = Run(options_, "b");
+  EXPECT_GT(clipped->log[0]["grad_norm"].get<double>(), 0.01);
+  EXPECT_EQ(clipped->log[0]["grad_norm"], free->log[0]["grad_norm"]);
+}
+
+TEST_F(TrainerTest, ADivergingRunSaysSo) {
+  options_.learning_rate = 1e30;
+  const auto summary = Run(options_, "out");
+  ASSERT_FALSE(summary);
+  EXPECT_THAT(summary.error().message, HasSubstr("the loss is not finite; try a smaller learning rate"));
+}
+
+TEST_F(TrainerTest, ThePlanIsToldBeforeTheFirstStep) {
+  TrainPlan plan;
+  options_.epochs = 1.5;
+  options_.warmup_ratio = 0.1;
+  ASSERT_TRUE(Train(ctx_,
+                    {.model = *model_,
+                     .data = data_,
+                     .options = options_,
+                     .output = folder_ / "out",
+                     .on_start = [&](const TrainPlan& p) -> Status {
+                       plan = p;
+                       return {};
+                     }},
+                    nullptr, nullptr));
+  EXPECT_EQ(plan.steps_per_epoch, 10);
+  EXPECT_EQ(plan.n_steps, 15);
+  EXPECT_EQ(plan.warmup_steps, 2);
+  EXPECT_EQ(plan.n_base_parameters, 96576);
+  // Per layer: q and o 64 + 64, k and v 64 + 32, gate, up and down 64 + 96, times rank 4.
+  EXPECT_EQ(plan.n_parameters, 2 * 4 * (2 * 128 + 2 * 96 + 3 * 160));
+}
+
+TEST_F(TrainerTest, NewAdapters) {
+  const LoraOptions lora{.rank = 4, .alpha = 8};
+  const auto adapter = CreateLora(*model_, lora, 3);
+  ASSERT_TRUE(adapter);
+  for (const Tensor& t : TensorsOf(*adapter)) {
+    const bool is_b = t.cols() == 4;
+    const double bound = 1 / std::sqrt(static_cast<double>(t.cols()));
+    double squares = 0;
+    for (const float v : Values(t)) {
+      EXPECT_LE(std::fabs(v), is_b ? 0 : bound);
+      squares += v * v;
+    }
+    if (!is_b) {
+      EXPECT_NEAR(squares / static_cast<double>(t.size()), bound * bound / 3, 0.2 * bound * bound / 3);
+    }
+  }
+  EXPECT_EQ(adapter->layers[0][0].scale, 2);
+  const auto rslora = CreateLora(*model_, {.rank = 4, .alpha = 8, .rslora = true}, 3);
+  EXPECT_EQ(rslora->layers[0][0].scale, 4);
+  EXPECT_EQ(Values(rslora->layers[1][3].a), Values(adapter->layers[1][3].a));
+  EXPECT_NE(Values(CreateLora(*model_, lora, 4)->layers[1][3].a), Values(adapter->layers[1][3].a));
+}
+
+TEST_F(TrainerTest, TargetModules) {
+  const auto adapter = CreateLora(*model_, {.rank = 4, .target_modules = {"v_proj", "q_proj"}}, 3);
+  ASSERT_TRUE(adapter);
+  for (const auto& layer : adapter->layers) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      EXPECT_EQ(static_cast<bool>(layer[static_cast<size_t>(s)].a),
+                s == static_cast<int>(Slot::kQ) || s == static_cast<int>(Slot::kV))
+          << s;
+    }
+  }
+  EXPECT_THAT(CreateLora(*model_, {.target_modules = {"q_proj", "c_attn"}}, 3).error().message,
+              HasSubstr("target module 'c_attn' is not one of q_proj, k_proj, v_proj, o_proj, gate_proj, "
+                        "up_proj, down_proj"));
+  EXPECT_THAT(CreateLora(*model_, {.rank = 0}, 3).error().message, HasSubstr("rank 0"));
+  EXPECT_THAT(CreateLora(*model_, {.rank = 65}, 3).error().message, HasSubstr("rank 65 does not fit"));
+}
+
+// The whole step against PEFT and torch on the real model: ../shared/golden/golden_train.json.
+class PeftTest : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Runs, PeftTest, testing::Values("lora_fp32", "rslora_fp32"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(PeftTest, TenLossesAndGradientNorms) {
+  SKIP_WITHOUT(kSmolLm2);
+  SKIP_WITHOUT(kSharedGolden);
+  const Json golden = ReadJsonOrDie(kSharedGolden + "golden_train.json");
+  const Json& run = golden["runs"][GetParam()];
+  const auto model = LoadModelOrDie(kSmolLm2);
+  auto adapter = LoadAdapter(kSharedGolden + "adapters/train_init_lora", *model);
+  ASSERT_TRUE(adapter) << adapter.error().message;
+  TrainOptions options{
+      .lora = {.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")},
+      .max_grad_norm = 0};
+  options.adamw = {golden["betas"][0], golden["betas"][1], golden["eps"], golden["weight_decay"]};
+  for (auto& layer : adapter->layers) {
+    for (LoraModule& m : layer) m.scale = options.lora.rslora ? 16 / std::sqrt(8.0f) : 2;
+  }
+  ThreadPool pool;
+  LoraTrainer trainer({.pool = pool, .compute = Compute::kF32}, *model, *adapter, options);
+  for (size_t step = 0; step < 10; ++step) {
+    TrainBatch batch;
+    for (const Json& row : golden["batches"][step]) {
+      const auto ids = row.get<std::vector<int32_t>>();
+      batch.tokens.insert(batch.tokens.end(), ids.begin(), ids.end());
+      batch.labels.insert(batch.labels.end(), ids.begin() + 1, ids.end());
+      batch.labels.push_back(-1);
+      batch.lengths.push_back(static_cast<int64_t>(ids.size()));
+    }
+    const StepResult result = trainer.Step({batch}, golden["lr"]);
+    EXPECT_NEAR(result.loss, run["losses"][step].get<double>(), 1e-3) << step;
+    EXPECT_NEAR(result.grad_norm, run["grad_norms"][step].get<double>(), 2e-3 * result.grad_norm) << step;
+    RecordProperty("loss_difference_" + std::to_string(step),
+                   fmt::format("{:.1e}", result.loss - run["losses"][step].get<double>()));
+  }
+}
+
+}  // namespace
+}  // namespace thimble
