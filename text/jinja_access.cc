@@ -41,6 +41,8 @@ std::optional<Value> Attribute(Runtime& runtime, const Value& object, std::strin
     if (found && name[0] == '_') return Unsafe(object, name);
     return found;
   }
+  if (object.is_group() && name == "grouper") return object.items()[0];
+  if (object.is_group() && name == "list") return object.items()[1];
   return FindMethod(object, name);
 }
 
@@ -68,7 +70,7 @@ std::optional<Value> Item(Runtime& runtime, const Value& object, const Value& ke
     case Kind::kUndefined:
       object.FailUndefined();
     case Kind::kDict: {
-      if (key.is(Kind::kList) || key.is(Kind::kDict) || key.is(Kind::kView)) return std::nullopt;
+      runtime.Charge(key.weight() / 16);
       const Value* found = nullptr;
       try {
         found = object.dict().Find(key);
@@ -196,6 +198,11 @@ Value GetAttribute(Runtime& runtime, const Value& object, std::string_view name)
   return Missing(object, Value::String(std::string(name)));
 }
 
+Value GetAttributeOnly(Runtime& runtime, const Value& object, const std::string& name) {
+  if (auto found = Attribute(runtime, object, name)) return *std::move(found);
+  return Missing(object, Value::String(name));
+}
+
 Value GetItem(Runtime& runtime, const Value& object, const Value& key) {
   if (auto found = Item(runtime, object, key)) return *std::move(found);
   if (key.is_string() && !key.text().empty()) {
@@ -274,7 +281,7 @@ std::vector<Value> Collect(Runtime& runtime, const Value& value) {
   std::vector<Value> items;
   const auto iterator = Iterate(runtime, value);
   for (Value item; iterator->Next(runtime, &item);) {
-    runtime.Charge(sizeof(Value) / 4);
+    runtime.Charge(kItemSteps);
     items.push_back(item);
   }
   return items;

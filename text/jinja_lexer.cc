@@ -123,6 +123,7 @@ class Lexer {
   }
 
   void LexComment() {
+    if (pos_ == text_.size()) return;  // Jinja2 only looks for the end if something follows
     for (size_t i = pos_; i < text_.size(); ++i) {
       if (const size_t end = MatchClose(i, "#}", true); end != 0) return AdvanceTo(end);
     }
@@ -132,6 +133,7 @@ class Lexer {
   void LexRaw() {
     const int first_line = line_;
     const size_t begin = pos_;
+    if (begin == text_.size()) return;
     for (size_t tag = text_.find("{%", begin); tag != text_.npos; tag = text_.find("{%", tag + 1)) {
       const char sign = SignAt(tag + 2);
       const size_t saved = pos_;

@@ -113,7 +113,7 @@ Value FindMethodOfText(Runtime& runtime, const Value& self, const CallArgs& call
   const BoundArgs args("find", call, {"sub", "start", "end"}, 1);
   const std::string& needle = TextArgument("find", args[0]);
   const Window window = SelectWindow(self, args, 1);
-  runtime.Charge(window.text.size() / 16);
+  runtime.ChargeSearch(window.text, needle);
   size_t at = std::string::npos;
   if (!window.empty_range) at = kFromRight ? window.text.rfind(needle) : window.text.find(needle);
   if (at == std::string::npos) {
@@ -127,7 +127,7 @@ Value TextCount(Runtime& runtime, const Value& self, const CallArgs& call) {
   const BoundArgs args("count", call, {"sub", "start", "end"}, 1);
   const std::string& needle = TextArgument("count", args[0]);
   const Window window = SelectWindow(self, args, 1);
-  runtime.Charge(window.text.size() / 8);
+  runtime.ChargeSearch(window.text, needle);
   if (window.empty_range) return Value::Integer(0);
   if (needle.empty()) return Value::Integer(static_cast<Int>(CodePointCount(window.text) + 1));
   Int count = 0;
@@ -143,6 +143,7 @@ Value TextReplace(Runtime& runtime, const Value& self, const CallArgs& call) {
   const std::string &text = self.text(), &from = TextArgument("replace", args[0]);
   const std::string& to = TextArgument("replace", args[1]);
   Int left = args.IntOr(2, -1);
+  runtime.ChargeSearch(text, from);
   std::string out;
   size_t pos = 0;
   const auto check = [&] {
@@ -222,7 +223,7 @@ std::vector<std::string_view> SplitAt(std::string_view text, std::string_view se
 }
 
 Value TextList(Runtime& runtime, const Value& self, const std::vector<std::string_view>& pieces) {
-  runtime.Charge(pieces.size() * 16);
+  runtime.Charge(pieces.size() * kItemSteps);
   std::vector<Value> items;
   items.reserve(pieces.size());
   for (const auto piece : pieces) items.push_back(Same(runtime, self, std::string(piece)));
@@ -237,6 +238,7 @@ Value SplitMethod(Runtime& runtime, const Value& self, const CallArgs& call) {
   if (!args.Given(0)) return TextList(runtime, self, SplitSpace(self.text(), max_splits, kFromRight));
   const std::string& separator = TextArgument("split", args[0]);
   if (separator.empty()) Fail(ErrorKind::kValue, "empty separator");
+  runtime.ChargeSearch(self.text(), separator);
   return TextList(runtime, self, SplitAt(self.text(), separator, max_splits, kFromRight));
 }
 
@@ -245,6 +247,7 @@ Value PartitionMethod(Runtime& runtime, const Value& self, const CallArgs& call)
   const BoundArgs args("partition", call, {"sep"}, 1);
   const std::string &text = self.text(), &separator = TextArgument("partition", args[0]);
   if (separator.empty()) Fail(ErrorKind::kValue, "empty separator");
+  runtime.ChargeSearch(self.text(), separator);
   const size_t at = kFromRight ? text.rfind(separator) : text.find(separator);
   const Value empty = Same(runtime, self, "");
   if (at == std::string::npos) {
@@ -358,8 +361,9 @@ Value CopyMethod(Runtime&, const Value& self, const CallArgs& call) {
   return self;
 }
 
-Value DictGet(Runtime&, const Value& self, const CallArgs& call) {
+Value DictGet(Runtime& runtime, const Value& self, const CallArgs& call) {
   const BoundArgs args("get", call, {"key", "default"}, 1);
+  runtime.Charge(args[0].weight() / 16);
   const Value* found = self.dict().Find(args[0]);
   return found != nullptr ? *found : args.Or(1, Value::None());
 }
@@ -375,7 +379,7 @@ Value DictFromKeys(Runtime& runtime, const Value&, const CallArgs& call) {
   auto dict = std::make_shared<DictObject>();
   const auto iterator = Iterate(runtime, args[0]);
   for (Value key; iterator->Next(runtime, &key);) {
-    runtime.Charge(32);
+    runtime.Charge(kDictEntrySteps + key.weight() / 16);
     dict->Set(key, args.Or(1, Value::None()));
   }
   return Value::Dict(std::move(dict));

@@ -120,7 +120,7 @@ Value Repeat(Runtime& runtime, const Value& sequence, Int times) {
     return runtime.Text(std::move(out), sequence.markup());
   }
   const auto& items = sequence.items();
-  runtime.Charge(items.size() * count);
+  runtime.Charge(items.size() * count * kItemSteps);
   std::vector<Value> out;
   for (size_t i = 0; i < (items.empty() ? 0 : count); ++i) out.insert(out.end(), items.begin(), items.end());
   return sequence.is(Kind::kList) ? runtime.List(std::move(out)) : runtime.Tuple(std::move(out));
@@ -199,11 +199,13 @@ bool Contains(Runtime& runtime, const Value& container, const Value& item) {
       if (!item.is_string()) {
         Fail(ErrorKind::kType, "'in <string>' requires string as left operand, not {}", item.TypeName());
       }
-      runtime.Charge(container.text().size() / 16);
+      runtime.ChargeSearch(container.text(), item.text());
       return container.text().find(item.text()) != std::string::npos;
     case Kind::kDict:
+      runtime.Charge(item.weight() / 16);
       return container.dict().Find(item) != nullptr;
     case Kind::kView:
+      runtime.Charge(item.weight() / 16);
       if (container.view().which == 'k') return container.view().source->Find(item) != nullptr;
       break;
     case Kind::kRange: {

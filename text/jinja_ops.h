@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,6 +24,8 @@ bool Less(Runtime& runtime, const Value& a, const Value& b);
 
 // environment.getattr: attributes (methods) first, then items. Undefined if there is neither.
 Value GetAttribute(Runtime& runtime, const Value& object, std::string_view name);
+// The `attr` filter: no items.
+Value GetAttributeOnly(Runtime& runtime, const Value& object, const std::string& name);
 // environment.getitem: items first.
 Value GetItem(Runtime& runtime, const Value& object, const Value& key);
 // object[start:stop:step]; absent bounds are None.

@@ -249,7 +249,12 @@ class Parser {
     ExpectOperator("(");
     while (!IsOperator(")")) {
       if (!macro->parameters.empty()) ExpectOperator(",");
-      macro->parameters.push_back(Expect(Token::kName, "the name of a parameter").text);
+      const LexedToken& name = Expect(Token::kName, "the name of a parameter");
+      if (std::find(macro->parameters.begin(), macro->parameters.end(), name.text) !=
+          macro->parameters.end()) {
+        FailAt(name.line, "the parameter '{}' is given twice", name.text);
+      }
+      macro->parameters.push_back(name.text);
       if (AcceptOperator("=")) {
         macro->defaults.push_back(ParseExpression());
       } else if (!macro->defaults.empty()) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,9 +14,13 @@
 
 namespace thimble::jinja {
 
-inline constexpr size_t kMaxSteps =
-    50'000'000;                           // a step is an evaluated node or about four bytes of new data
+// A step is an evaluated node or about four bytes of new data.
+inline constexpr size_t kMaxSteps = 20'000'000;
 inline constexpr int kMaxNesting = 1200;  // evaluation depth: nested expressions, statements and macro calls
+
+inline constexpr size_t kItemSteps = sizeof(Value) / 4;  // the price of one item of a new list,
+inline constexpr size_t kDictEntrySteps = 32;            // of one entry of a new dict,
+inline constexpr size_t kObjectSteps = 16;               // and of anything on the heap
 
 // Objects that may hold themselves in a cycle.
 struct Clearable {
@@ -37,23 +42,28 @@ class Runtime {
     steps_left_ -= steps;
   }
 
+  // Looking for `needle` in `text`, which compares each with each at worst.
+  void ChargeSearch(std::string_view text, std::string_view needle) {
+    Charge(1 + text.size() / 16 * (1 + needle.size() / 16));
+  }
+
   // New values, charged by their size.
   Value Text(std::string text, bool markup = false) {
-    Charge(text.size() / 4 + 1);
+    Charge(text.size() / 4 + kObjectSteps);
     return Value::String(std::move(text), markup);
   }
   Value List(std::vector<Value> items) {
-    Charge(items.size() * (sizeof(Value) / 4) + 1);
+    Charge(items.size() * kItemSteps + kObjectSteps);
     return Value::List(std::move(items));
   }
   Value Tuple(std::vector<Value> items) {
-    Charge(items.size() * (sizeof(Value) / 4) + 1);
+    Charge(items.size() * kItemSteps + kObjectSteps);
     return Value::Tuple(std::move(items));
   }
 
   // Keeps `object` alive to the end and then clears it, so that cycles through it are freed.
   void Keep(std::shared_ptr<Clearable> object) {
-    Charge(16);
+    Charge(kObjectSteps);
     kept_.push_back(std::move(object));
   }
 

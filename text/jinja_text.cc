@@ -18,21 +18,20 @@ utf8proc_category_t Category(char32_t c) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
-// Characters whose upper case is more than one character (Unicode's SpecialCasing.txt, the unconditional
-// rows).
-struct Expansion {
-  char32_t from;
-  std::u32string_view upper;
-};
-constexpr std::array kUpperExpansions = {
-#include "text/jinja_upper_expansions.inc"
-};
-
-std::u32string_view FindExpansion(char32_t c) {
-  const auto it = std::lower_bound(kUpperExpansions.begin(), kUpperExpansions.end(), c,
-                                   [](const Expansion& row, char32_t key) { return row.from < key; });
-  if (it == kUpperExpansions.end() || it->from != c) return {};
-  return it->upper;
+// The full upper case of a character that has more than one (SpecialCasing.txt), else empty. utf8proc knows
+// only single ones, but its case folding expands just these characters, to the lower case of the same text.
+std::u32string UpperExpansion(char32_t c) {
+  if (c < 0x80 || Category(c) == UTF8PROC_CATEGORY_LU) return {};
+  std::array<utf8proc_int32_t, 4> folded;
+  int boundary = 0;
+  const auto size = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded.data(), folded.size(),
+                                            UTF8PROC_CASEFOLD, &boundary);
+  if (size < 2) return {};
+  std::u32string upper;
+  for (size_t i = 0; i < static_cast<size_t>(size); ++i) {
+    upper += static_cast<char32_t>(utf8proc_toupper(folded[i]));
+  }
+  return upper;
 }
 
 char32_t SimpleLower(char32_t c) {
@@ -46,7 +45,7 @@ char32_t SimpleTitle(char32_t c) {
 }
 
 void AppendUpper(std::string* out, char32_t c) {
-  if (const auto expansion = FindExpansion(c); !expansion.empty()) {
+  if (const auto expansion = UpperExpansion(c); !expansion.empty()) {
     for (char32_t part : expansion) AppendUtf8(out, part);
   } else {
     AppendUtf8(out, SimpleUpper(c));
@@ -54,10 +53,12 @@ void AppendUpper(std::string* out, char32_t c) {
 }
 
 void AppendTitle(std::string* out, char32_t c) {
-  const auto expansion = FindExpansion(c);
-  if (expansion.empty() || SimpleTitle(c) != c) return AppendUtf8(out, SimpleTitle(c));
+  constexpr char32_t kSharpS = 0xdf;  // the only one with a single title case that Python does not use
+  const auto expansion = UpperExpansion(c);
+  const bool has_title = SimpleTitle(c) != c || Category(c) == UTF8PROC_CATEGORY_LT;
+  if (expansion.empty() || (has_title && c != kSharpS)) return AppendUtf8(out, SimpleTitle(c));
   AppendUtf8(out, expansion[0]);
-  for (char32_t part : expansion.substr(1)) AppendUtf8(out, SimpleLower(part));
+  for (char32_t part : std::u32string_view(expansion).substr(1)) AppendUtf8(out, SimpleLower(part));
 }
 
 bool IsCased(char32_t c) {

@@ -175,6 +175,12 @@ Value Value::Tuple(std::vector<Value> items) {
   return Value(Kind::kTuple, MakeSequence(std::move(items)));
 }
 
+Value Value::Group(Value key, Value list) {
+  auto sequence = MakeSequence({std::move(key), std::move(list)});
+  sequence->is_group = true;
+  return Value(Kind::kTuple, std::move(sequence));
+}
+
 Value Value::Dict(std::shared_ptr<const DictObject> dict) {
   return Value(Kind::kDict, std::const_pointer_cast<DictObject>(std::move(dict)));
 }
@@ -255,6 +261,9 @@ size_t Value::text_length() const {
 }
 const std::vector<Value>& Value::items() const {
   return static_cast<const SequenceObject&>(*object_).items;
+}
+bool Value::is_group() const {
+  return kind_ == Kind::kTuple && static_cast<const SequenceObject&>(*object_).is_group;
 }
 const DictObject& Value::dict() const {
   return static_cast<const DictObject&>(*object_);
@@ -370,6 +379,13 @@ void Value::FailUndefined() const {
   if (!object_) Fail(ErrorKind::kUndefined, "an undefined value was used");
   const auto& undefined = static_cast<const UndefinedObject&>(*object_);
   throw TemplateError(undefined.kind, undefined.message);
+}
+
+const Value* CallArgs::Named(std::string_view name) const {
+  for (const auto& [key, value] : named) {
+    if (key == name) return &value;
+  }
+  return nullptr;
 }
 
 std::optional<size_t> DictObject::IndexOf(const Value& key) const {

@@ -65,6 +65,7 @@ class Value {
   static Value String(std::string text, bool markup = false);  // `text` must be UTF-8
   static Value List(std::vector<Value> items);
   static Value Tuple(std::vector<Value> items);
+  static Value Group(Value key, Value list);  // what groupby makes: a tuple with the names grouper and list
   static Value Dict(std::shared_ptr<const DictObject> dict);
   static Value Range(Int start, Int stop, Int step);
   static Value Iterator(std::shared_ptr<IteratorObject> iterator);
@@ -89,6 +90,7 @@ class Value {
   size_t text_length() const;               // kString, code points
   bool markup() const { return markup_; }   // kString marked safe for HTML
   const std::vector<Value>& items() const;  // kList, kTuple
+  bool is_group() const;
   const DictObject& dict() const;
   const RangeObject& range() const;
   const ViewObject& view() const;
@@ -126,6 +128,7 @@ class Value {
 struct CallArgs {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
+  const Value* Named(std::string_view name) const;  // null if absent
 };
 
 struct StringObject : Object {
@@ -140,6 +143,7 @@ struct UndefinedObject : Object {
 
 struct SequenceObject : Object {
   std::vector<Value> items;
+  bool is_group = false;
 };
 
 // Keeps insertion order; 1, 1.0 and true are one key, as in Python.
