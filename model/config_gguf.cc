@@ -10,7 +10,8 @@ namespace {
 constexpr const char* kWindowPattern = "attention.sliding_window_pattern";
 
 float DefaultAttentionScale(const ModelConfig& c) {
-  return 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  return static_cast<float>(1 /
+                            std::sqrt(static_cast<double>(c.head_dim)));  // as from config.json, to the bit
 }
 
 // llama.cpp writes the pattern as a period, or as a flag per layer.
