@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""thimble tune on a tiny model: it learns, resumes, is interrupted, and refuses what it can't do."""
+import json
+import signal
+import subprocess
+import time
+
+import harness
+
+MODELS = harness.ROOT / "tests/golden/models"
+MODEL = MODELS / "llama"
+TEXT = [dict(messages=[dict(role="user", content=f"torch {word}"), dict(role="assistant", content=f"the torch is {word}")])
+        for word in ["on", "off", "red", "dim"] for _ in range(6)]
+FLAGS = ["--rank", 4, "--batch-size", 4]
+
+
+class Tune(harness.ThimbleCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.write_lines("data.jsonl", TEXT)
+
+    def write_lines(self, name, entries):
+        return self.write(name, "".join(e if isinstance(e, str) else json.dumps(e) + "\n" for e in entries))
+
+    def tune(self, *args, model=MODEL, out="out", threads=1):
+        return self.thimble("tune", model, "--data", self.data, "-o", out, "--lr", "1e-2", "--threads", threads, *FLAGS,
+                            *args)
+
+    def tune_fails(self, *args, model=MODEL, lr="1e-2", says=()):
+        return self.thimble_fails("tune", model, "--data", self.data, "-o", "out", "--lr", lr, *FLAGS, *args, says=says)
+
+    def log(self, out="out", key="loss"):
+        return [e[key] for e in map(json.loads, (self.dir / out / "log.jsonl").read_text().splitlines()) if key in e]
+
+    def logits(self, *args, model=MODEL):
+        return self.thimble_json("logits", model, "--ids", "5,6,7,8,9", "--compute", "f32", "--json", *args)
+
+    def test_it_learns_and_the_adapter_is_used(self):
+        text = self.tune("--epochs", 5, "--eval-data", self.data, "--eval-steps", 10, "--gguf")
+        self.assertIn("24 examples", text)
+        self.assertIn("7424 of 96576 parameters trained", text)
+        self.assertIn("steps: 30 (6 per epoch)", text)
+        self.assertEqual(len(self.log()), 30)
+        self.assertLess(self.log()[-1], 0.2 * self.log()[0])
+        evaluations = self.log(key="eval_loss")
+        self.assertEqual(len(evaluations), 4)  # before, twice on the way, at the end
+        self.assertLess(evaluations[-1], 0.2 * evaluations[0])
+
+        base = self.logits()
+        peft, gguf = self.logits("--adapter", "out"), self.logits("--adapter", "out/adapter.gguf")
+        self.assertNotEqual(base, peft)
+        self.assertEqual(peft[0]["ids"], gguf[0]["ids"])
+        for a, b in zip(peft[0]["logits"], gguf[0]["logits"]):
+            self.assertAlmostEqual(a, b, delta=1e-4)
+        self.thimble_fails("logits", MODELS / "gemma3_text", "--ids", "5", "--adapter", "out", says="lora_")
+        self.thimble_fails("logits", MODELS / "qwen2", "--ids", "5", "--adapter", "out/adapter.gguf",
+                           says=["'llama'", "'qwen2'"])
+
+    def test_the_saved_config_is_peft_s(self):
+        self.tune("--max-steps", 1, "--lora-alpha", 32, "--lora-dropout", 0.1, "--use-rslora", "--target-modules",
+                  "q_proj,v_proj")
+        config = json.loads((self.dir / "out/adapter_config.json").read_text())
+        for key, value in dict(peft_type="LORA", r=4, lora_alpha=32, lora_dropout=0.1, use_rslora=True,
+                               target_modules=["q_proj", "v_proj"], bias="none").items():
+            self.assertEqual(config[key], value, key)
+
+    def test_options_that_must_not_change_the_losses(self):
+        self.tune("--max-steps", 4, "--lora-dropout", 0.1)
+        self.tune("--max-steps", 4, "--lora-dropout", 0.1, "--gradient-checkpointing", out="again", threads=2)
+        self.assertEqual(self.log(), self.log("again"))
+        self.tune("--max-steps", 4, "--lora-dropout", 0.1, "--seed", 1, out="other")
+        self.assertNotEqual(self.log(), self.log("other"))
+
+    def test_packing_and_accumulation(self):
+        text = self.tune("--pack", "--max-seq-length", 64, "--gradient-accumulation-steps", 2, "--warmup-ratio", 0.5,
+                         "--lr-scheduler", "linear")
+        self.assertRegex(text, r"steps: 2 \(2 per epoch\), warm-up 1")
+        self.assertEqual(self.log(key="learning_rate"), [0, 0.01])
+
+    def test_resuming_goes_on_to_the_same_losses(self):
+        self.tune("--epochs", 2, "--save-steps", 5)
+        whole = self.log()
+        self.tune("--epochs", 2, "--resume", "out/checkpoint-5")
+        self.assertEqual(self.log(), whole)  # the log keeps what was before, and repeats the rest
+        self.tune_fails("--epochs", 2, "--lora-alpha", 3, "--resume", "out/checkpoint-5", says=["checkpoint-5", "other data or options"])
+        self.tune_fails("--resume", "nowhere", says="nowhere")
+        self.tune_fails("--epochs", 2, "--resume", "out/checkpoint-5", model=MODELS / "qwen3", says="checkpoint-5")
+
+    def test_ctrl_c_saves_a_checkpoint(self):
+        with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--epochs",
+                               "100000"], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+            log = self.dir / "out/log.jsonl"
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
+                time.sleep(0.02)
+            run.send_signal(signal.SIGINT)
+            _, error = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 130)
+        self.assertRegex(error, r"interrupted after step \d+; go on with --resume out/checkpoint-\d+")
+        checkpoint = error[error.index("--resume ") + len("--resume "):].split()[0]
+        before = len(self.log())
+        self.assertEqual(checkpoint, f"out/checkpoint-{before}")
+        self.assertFalse((self.dir / "out/adapter_config.json").exists())
+        self.tune("--max-steps", before + 2, "--resume", checkpoint)
+        self.assertEqual(len(self.log()), before + 2)
+
+    def test_bad_data_names_the_line(self):
+        self.data = self.write_lines("bad.jsonl", [*TEXT[:2], '{"text": 3}\n'])
+        self.tune_fails(says='bad.jsonl:3: "text"')
+        self.data = self.write_lines("broken.jsonl", [*TEXT[:2], '{"text": \n'])
+        self.tune_fails(says="broken.jsonl:3")
+        self.data = self.write("empty.jsonl", "")
+        self.tune_fails(says="empty.jsonl: no example")
+        self.data = self.dir / "absent.jsonl"
+        self.tune_fails(says="absent.jsonl")
+        self.assertFalse((self.dir / "out").exists())
+
+    def test_bad_options(self):
+        self.tune_fails("--target-modules", "q_proj,c_attn", says=["c_attn", "q_proj, k_proj"])
+        self.tune_fails("--lr-scheduler", "polynomial", says="--lr-scheduler")
+        self.tune_fails("--lora-dropout", "1.5", says="--lora-dropout")
+        self.tune_fails(lr="1e30", says="smaller learning rate")
+        self.write("file", "")
+        self.thimble_fails("tune", MODEL, "--data", self.data, "-o", "file/out", says="file/out")
+
+    def test_truncation_is_told(self):
+        text = self.tune("--max-steps", 1, "--max-seq-length", 28)
+        self.assertIn("24 examples lost their end", text)
+
+
+if __name__ == "__main__":
+    harness.main()
