@@ -9,7 +9,6 @@
 #include "base/file.h"
 #include "base/half.h"
 #include "base/json.h"
-#include "base/thread_pool.h"
 
 namespace thimble {
 namespace {
@@ -35,18 +34,6 @@ TEST(Half, RoundsToNearestEven) {
   EXPECT_EQ(FloatToHalf(-0x1.8p-25f), 0x8001);
   EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f), 0x3f80);
   EXPECT_EQ(FloatToBf16(1.0f + 3 * 0x1p-8f), 0x3f82);
-}
-
-TEST(ThreadPool, CoversEachItemOnce) {
-  ThreadPool pool(4);
-  for (int round = 0; round < 200; ++round) {
-    std::vector<std::atomic<int>> hits(997);
-    pool.ParallelFor(997, 1 + round % 50, [&](int64_t begin, int64_t end, int thread) {
-      ASSERT_LT(thread, 4);
-      for (int64_t i = begin; i < end; ++i) hits[i].fetch_add(1);
-    });
-    for (auto& hit : hits) ASSERT_EQ(hit.load(), 1);
-  }
 }
 
 TEST(AtomicFile, KeepsTheOldFileUnlessCommitted) {

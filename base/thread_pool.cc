@@ -9,9 +9,13 @@
 namespace thimble {
 namespace {
 
-// How long a waiting thread polls before it sleeps: long enough to bridge the gap between two operations of
-// one forward pass, short enough not to burn a core between requests.
-constexpr int kSpins = 4000;
+// How often a waiting thread polls before it sleeps: some 50 microseconds, to bridge the gap between two
+// operations of one forward pass without burning a core between requests.
+constexpr int kSpins = 2000;
+
+constexpr uint64_t kOpen = uint64_t{1} << 31;
+constexpr uint64_t kOneLoop = uint64_t{1} << 32;
+constexpr uint64_t kWorkers = kOpen - 1;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -37,7 +41,6 @@ ThreadPool::~ThreadPool() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
-    published_.fetch_add(1);
   }
   wake_.notify_all();
   for (auto& worker : workers_) worker.join();
@@ -49,21 +52,43 @@ void ThreadPool::RunPieces(int thread) {
   }
 }
 
+// Enters the loop if it is open and not the one that this worker was in last.
+bool ThreadPool::Join(uint64_t* last_loop) {
+  uint64_t state = state_.load();
+  while ((state & kOpen) != 0 && state / kOneLoop != *last_loop) {
+    if (state_.compare_exchange_weak(state, state + 1)) {
+      *last_loop = state / kOneLoop;
+      return true;
+    }
+  }
+  return false;
+}
+
+void ThreadPool::Leave() {
+  const uint64_t left = state_.fetch_sub(1) - 1;
+  if ((left & (kOpen | kWorkers)) == 0 && caller_sleeps_.load()) {
+    std::lock_guard lock(mutex_);
+    done_.notify_one();
+  }
+}
+
 void ThreadPool::WorkerLoop(int thread) {
-  uint64_t seen = 0;
+  uint64_t last_loop = 0;
   for (;;) {
-    for (int i = 0; i < kSpins && published_.load(std::memory_order_acquire) == seen; ++i) Pause();
-    if (published_.load(std::memory_order_acquire) == seen) {
+    bool joined = Join(&last_loop);
+    for (int i = 0; i < kSpins && !joined && !stop_.load(std::memory_order_relaxed); ++i) {
+      Pause();
+      joined = Join(&last_loop);
+    }
+    if (!joined) {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return published_.load() != seen; });
+      ++sleepers_;
+      wake_.wait(lock, [&] { return stop_.load() || (joined = Join(&last_loop)); });
+      --sleepers_;
+      if (!joined) return;
     }
-    seen = published_.load(std::memory_order_acquire);
-    if (stop_) return;
     RunPieces(thread);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      std::lock_guard lock(mutex_);
-      done_.notify_one();
-    }
+    Leave();
   }
 }
 
@@ -78,18 +103,22 @@ void ThreadPool::ParallelFor(int64_t n, int64_t grain, const std::function<void(
   grain_ = grain;
   fn_ = &fn;
   next_.store(0, std::memory_order_relaxed);
-  pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  {
-    std::lock_guard lock(mutex_);
-    published_.fetch_add(1, std::memory_order_release);
+  // A worker counts itself as a sleeper before it looks at the state for the last time, and this thread opens
+  // the loop before it looks for sleepers: one of the two sees the other.
+  state_.fetch_add(kOneLoop + kOpen);
+  if (sleepers_.load() > 0) {
+    { std::lock_guard lock(mutex_); }
+    wake_.notify_all();
   }
-  wake_.notify_all();
   RunPieces(0);
-  for (int i = 0; i < kSpins && pending_.load(std::memory_order_acquire) != 0; ++i) Pause();
-  if (pending_.load(std::memory_order_acquire) != 0) {
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [&] { return pending_.load() == 0; });
-  }
+  state_.fetch_sub(kOpen);
+  const auto empty = [&] { return (state_.load() & kWorkers) == 0; };
+  for (int i = 0; i < kSpins && !empty(); ++i) Pause();
+  if (empty()) return;
+  std::unique_lock lock(mutex_);
+  caller_sleeps_ = true;
+  done_.wait(lock, empty);
+  caller_sleeps_ = false;
 }
 
 }  // namespace thimble

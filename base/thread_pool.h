@@ -29,18 +29,24 @@ class ThreadPool {
  private:
   void WorkerLoop(int thread);
   void RunPieces(int thread);
+  bool Join(uint64_t* last_loop);
+  void Leave();
 
   const int n_threads_;
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_, done_;
-  bool stop_ = false;
-  // The loop being run.
+  // The loop being run. Written only while no worker is in it.
   int64_t n_ = 0, grain_ = 1;
   const std::function<void(int64_t, int64_t, int)>* fn_ = nullptr;
   std::atomic<int64_t> next_{0};
-  std::atomic<uint64_t> published_{0};
-  std::atomic<int> pending_{0};
+  // Counts the loops from bit 32 up; bit 31: the loop may be joined; below: the workers that are in it. A
+  // worker that comes too late finds the loop closed, so nobody waits for a worker that the system does not
+  // run.
+  std::atomic<uint64_t> state_{0};
+  // For threads that have polled in vain.
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false}, caller_sleeps_{false};
 };
 
 // The number of processors that this process may run on.
