@@ -75,15 +75,16 @@ template <int kTop, int kScaleTop, int kSize>
 SubMin ChooseSubMin(const float* x, const float* w, float ww, float d, float dmin, int near_scale,
                     float near_min) {
   using Grid = Integers<0, kTop>;
+  using ScaleGrid = Integers<0, kScaleTop>;
   SubMin best = {0, 0, {0, 0, 0, 0, INFINITY}};
   for (int s = std::max(near_scale - 1, 0); s <= std::min(near_scale + 1, kScaleTop); ++s) {
     const float scale = d * static_cast<float>(s);
-    int min = NearestPoint<Integers<0, kScaleTop>>(near_min * Inverse(dmin));
+    int min = NearestPoint<ScaleGrid>(near_min * Inverse(dmin));
     for (int step = 0; step < 3; ++step) {
       const float held = dmin * static_cast<float>(min);
       const Sums sums = RoundAndSum<Grid, kSize>(x, w, scale, -held);
       if (sums.wrr < best.sums.wrr) best = {s, min, sums};
-      const int better = NearestPoint<Integers<0, kScaleTop>>((held - sums.wr / ww) * Inverse(dmin));
+      const int better = NearestPoint<ScaleGrid>((held - sums.wr / ww) * Inverse(dmin));
       if (better == min) break;
       min = better;
     }
@@ -99,6 +100,7 @@ struct SuperMin {
 // x ~ (d * scale) * q - (dmin * min).
 template <int kTop, int kScaleTop, int kSubs>
 SuperMin FitSuperMin(const float* x, const float* w, uint8_t* scales, uint8_t* mins, uint8_t* q) {
+  using ScaleGrid = Integers<0, kScaleTop>;
   constexpr int kSize = 256 / kSubs;
   float own_scale[kSubs], own_min[kSubs], curvature[kSubs], ww[kSubs];
   for (int j = 0; j < kSubs; ++j) {
@@ -108,8 +110,8 @@ SuperMin FitSuperMin(const float* x, const float* w, uint8_t* scales, uint8_t* m
     curvature[j] = fit.curvature;
     ww[j] = SumRun<kSize>(w + kSize * j);
   }
-  float d = FitScale<Integers<0, kScaleTop>, kSubs>(own_scale, curvature).scale;
-  float dmin = FitScale<Integers<0, kScaleTop>, kSubs>(own_min, ww).scale;
+  float d = FitScale<ScaleGrid, kSubs>(own_scale, curvature).scale;
+  float dmin = FitScale<ScaleGrid, kSubs>(own_min, ww).scale;
 
   float best_error = INFINITY, best_d = 0, best_dmin = 0;
   SubMin chosen[kSubs], best[kSubs] = {};
@@ -119,9 +121,9 @@ SuperMin FitSuperMin(const float* x, const float* w, uint8_t* scales, uint8_t* m
     // Normal equations of d and dmin.
     float error = 0, a11 = 0, a12 = 0, a22 = 0, b1 = 0, b2 = 0;
     for (int j = 0; j < kSubs; ++j) {
-      chosen[j] = ChooseSubMin<kTop, kScaleTop, kSize>(
-          x + kSize * j, w + kSize * j, ww[j], d, dmin,
-          NearestPoint<Integers<0, kScaleTop>>(own_scale[j] * Inverse(d)), own_min[j]);
+      chosen[j] = ChooseSubMin<kTop, kScaleTop, kSize>(x + kSize * j, w + kSize * j, ww[j], d, dmin,
+                                                       NearestPoint<ScaleGrid>(own_scale[j] * Inverse(d)),
+                                                       own_min[j]);
       const Sums& sums = chosen[j].sums;
       const float s = static_cast<float>(chosen[j].scale), m = static_cast<float>(chosen[j].min);
       error += sums.wrr;
