@@ -66,7 +66,6 @@ class Interpreter {
   void ExecuteCallBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out);
   Value Filtered(const Stmt& loop, const Value& iterable, const ScopePtr& scope);
   Value MakeMacro(const MacroSyntax& syntax, const ScopePtr& scope);
-  std::string Capture(const Body& body, const ScopePtr& scope);
   void Write(std::string_view text, std::string* out);
 
   Runtime& runtime_;

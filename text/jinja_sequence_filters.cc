@@ -1,5 +1,6 @@
 // Filters on lists, dicts and everything else that can be iterated.
 #include <algorithm>
+#include <functional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -52,10 +53,29 @@ struct Key {
   bool case_sensitive = false;
 };
 
-// A list as the generator that Jinja2 returns in its place.
-Value AsIterator(Runtime& runtime, std::vector<Value> items) {
-  return Value::Iterator(Iterate(runtime, runtime.List(std::move(items))));
+// The items of `make` as a generator: like Jinja2's, it starts (and fails) when its first item is asked for.
+Value Deferred(const Value& input, std::function<std::vector<Value>(Runtime&)> make) {
+  std::shared_ptr<IteratorObject> items;
+  return Generator({input}, [make = std::move(make), items](Runtime& runtime, Value* out) mutable {
+    if (!items) items = Iterate(runtime, runtime.List(make(runtime)));
+    return items->Next(runtime, out);
+  });
 }
+
+// Iterates over `input` from the first call on; a false input has no items.
+class LazySource {
+ public:
+  explicit LazySource(const Value& input) : input_(input) {}
+  bool Next(Runtime& runtime, Value* out) {
+    if (!source_ && !input_.Truthy()) return false;
+    if (!source_) source_ = Iterate(runtime, input_);
+    return source_->Next(runtime, out);
+  }
+
+ private:
+  Value input_;
+  std::shared_ptr<IteratorObject> source_;
+};
 
 struct Keyed {
   Value key, item;
@@ -155,11 +175,13 @@ Value ToList(Runtime& runtime, const Value& input, const CallArgs& call) {
   return runtime.List(Collect(runtime, input));
 }
 
-Value Items(Runtime& runtime, const Value& input, const CallArgs& call) {
+Value Items(Runtime&, const Value& input, const CallArgs& call) {
   const BoundArgs args("items", call, {});
-  if (input.is_undefined()) return AsIterator(runtime, {});
-  if (!input.is(Kind::kDict)) Fail(ErrorKind::kType, "Can only get item pairs from a mapping.");
-  return Value::Iterator(Iterate(runtime, Value::View(input, 'i')));
+  return Deferred(input, [input](Runtime& runtime) {
+    if (input.is_undefined()) return std::vector<Value>();
+    if (!input.is(Kind::kDict)) Fail(ErrorKind::kType, "Can only get item pairs from a mapping.");
+    return Collect(runtime, Value::View(input, 'i'));
+  });
 }
 
 Value Reverse(Runtime& runtime, const Value& input, const CallArgs& call) {
@@ -215,17 +237,19 @@ Value DictSort(Runtime& runtime, const Value& input, const CallArgs& call) {
   return ListOf(runtime, items);
 }
 
-Value Unique(Runtime& runtime, const Value& input, const CallArgs& call) {
+Value Unique(Runtime&, const Value& input, const CallArgs& call) {
   const BoundArgs args("unique", call, {"case_sensitive", "attribute"});
   const Key key{Path(args.Or(1, Value::None())), args.IsTrue(0)};
-  std::unordered_set<Value, ValueHash, ValueEqual> seen;
-  std::vector<Value> items;
-  for (Value& item : Collect(runtime, input)) {
-    const Value item_key = key.Of(runtime, item);
-    runtime.Charge(kDictEntrySteps + item_key.weight() / 16);
-    if (seen.insert(item_key).second) items.push_back(std::move(item));
-  }
-  return AsIterator(runtime, std::move(items));
+  return Deferred(input, [input, key](Runtime& runtime) {
+    std::unordered_set<Value, ValueHash, ValueEqual> seen;
+    std::vector<Value> items;
+    for (Value& item : Collect(runtime, input)) {
+      const Value item_key = key.Of(runtime, item);
+      runtime.Charge(kDictEntrySteps + item_key.weight() / 16);
+      if (seen.insert(item_key).second) items.push_back(std::move(item));
+    }
+    return items;
+  });
 }
 
 Value GroupBy(Runtime& runtime, const Value& input, const CallArgs& call) {
@@ -252,29 +276,32 @@ Value GroupBy(Runtime& runtime, const Value& input, const CallArgs& call) {
   return runtime.List(std::move(groups));
 }
 
-Value Batch(Runtime& runtime, const Value& input, const CallArgs& call) {
-  const BoundArgs args("batch", call, {"linecount", "fill_with"}, 1);
-  const Int size = args.IntOr(0, 0);
+std::vector<Value> Batches(Runtime& runtime, const Value& input, Int size, const Value& filler) {
   std::vector<Value> batches, current;
   const auto finish = [&] { batches.push_back(runtime.List(std::exchange(current, {}))); };
   for (Value& item : Collect(runtime, input)) {
     if (static_cast<Int>(current.size()) == size) finish();
     current.push_back(std::move(item));
   }
-  if (!current.empty()) {
-    while (args.Given(1) && static_cast<Int>(current.size()) < size) {
-      runtime.Charge(kItemSteps);
-      current.push_back(args[1]);
-    }
-    finish();
+  if (current.empty()) return batches;
+  while (!filler.is_none() && static_cast<Int>(current.size()) < size) {
+    runtime.Charge(kItemSteps);
+    current.push_back(filler);
   }
-  return AsIterator(runtime, std::move(batches));
+  finish();
+  return batches;
 }
 
-Value Slice(Runtime& runtime, const Value& input, const CallArgs& call) {
-  const BoundArgs args("slice", call, {"slices", "fill_with"}, 1);
+Value Batch(Runtime&, const Value& input, const CallArgs& call) {
+  const BoundArgs args("batch", call, {"linecount", "fill_with"}, 1);
+  return Deferred(input, [input, args](Runtime& runtime) {
+    return Batches(runtime, input, args.IntOr(0, 0), args.Or(1, Value::None()));
+  });
+}
+
+std::vector<Value> Slices(Runtime& runtime, const Value& input, Int n_slices, const Value& filler) {
   const auto items = Collect(runtime, input);
-  const Int n_slices = args.IntOr(0, 0), length = static_cast<Int>(items.size());
+  const Int length = static_cast<Int>(items.size());
   if (n_slices == 0) Fail(ErrorKind::kOverflow, "integer division or modulo by zero");
   std::vector<Value> slices;
   size_t begin = 0;
@@ -283,12 +310,19 @@ Value Slice(Runtime& runtime, const Value& input, const CallArgs& call) {
     const size_t end = begin + static_cast<size_t>(length / n_slices) + (longer ? 1 : 0);
     std::vector<Value> part(items.begin() + static_cast<ptrdiff_t>(begin),
                             items.begin() + static_cast<ptrdiff_t>(end));
-    if (args.Given(1) && !longer) part.push_back(args[1]);
+    if (!filler.is_none() && !longer) part.push_back(filler);
     slices.push_back(runtime.List(std::move(part)));
     runtime.Charge(kItemSteps);
     begin = end;
   }
-  return AsIterator(runtime, std::move(slices));
+  return slices;
+}
+
+Value Slice(Runtime&, const Value& input, const CallArgs& call) {
+  const BoundArgs args("slice", call, {"slices", "fill_with"}, 1);
+  return Deferred(input, [input, args](Runtime& runtime) {
+    return Slices(runtime, input, args.IntOr(0, 0), args.Or(1, Value::None()));
+  });
 }
 
 // ---- map, select, reject ----
@@ -309,50 +343,53 @@ Value Held(const CallArgs& args) {
   return Value::List(std::move(values));
 }
 
-// Items are computed as they are asked for, so an error comes only then; a false input has none.
-Value Map(Runtime& runtime, const Value& input, const CallArgs& args) {
-  if (!input.Truthy()) return AsIterator(runtime, {});
-  const auto source = Iterate(runtime, input);
-  const Value* attribute = args.Named("attribute");
-  if (args.positional.empty() && attribute != nullptr) {
-    for (const auto& [name, value] : args.named) {
-      if (name != "attribute" && name != "default") {
-        Fail(ErrorKind::kRuntime, "unexpected keyword argument '{}' of map", name);
+// map and select compute their items as they are asked for, so an error comes only then.
+Value MapAttribute(const Value& input, const CallArgs& args, const Value& attribute) {
+  return Generator({input, Held(args)}, [source = LazySource(input), args, attribute,
+                                         path = std::optional<Path>()](Runtime& runtime, Value* out) mutable {
+    if (!source.Next(runtime, out)) return false;
+    if (!path) {
+      for (const auto& [name, value] : args.named) {
+        if (name != "attribute" && name != "default") {
+          Fail(ErrorKind::kRuntime, "unexpected keyword argument '{}' of map", name);
+        }
       }
+      path = Path(attribute);
+      if (const Value* fallback = args.Named("default")) path->fallback = *fallback;
     }
-    Path path(*attribute);
-    if (const Value* fallback = args.Named("default")) path.fallback = *fallback;
-    return Generator({input, Held(args)}, [source, path](Runtime& inner, Value* out) {
-      if (!source->Next(inner, out)) return false;
-      *out = path.Get(inner, *out);
-      return true;
-    });
-  }
-  const std::string name = NameArgument(args, 0, "the filter of map");
-  return Generator({input, Held(args)}, [source, name, rest = Without(args, 1)](Runtime& inner, Value* out) {
-    if (!source->Next(inner, out)) return false;
-    *out = ApplyFilter(inner, name, *out, rest);
+    *out = path->Get(runtime, *out);
     return true;
   });
 }
 
-template <bool kKeep, bool kAttribute>
-Value Select(Runtime& runtime, const Value& input, const CallArgs& args) {
-  if (!input.Truthy()) return AsIterator(runtime, {});
-  constexpr size_t kTestAt = kAttribute ? 1 : 0;
-  if (kAttribute && args.positional.empty()) {
-    Fail(ErrorKind::kRuntime, "Missing parameter for attribute name");
-  }
-  const Path path = kAttribute ? Path(args.positional[0]) : Path();
-  const auto source = Iterate(runtime, input);
-  const bool has_test = args.positional.size() > kTestAt;
-  const std::string name = has_test ? NameArgument(args, kTestAt, "the name of the test") : "";
+Value Map(Runtime&, const Value& input, const CallArgs& args) {
+  const Value* attribute = args.Named("attribute");
+  if (args.positional.empty() && attribute != nullptr) return MapAttribute(input, args, *attribute);
   return Generator({input, Held(args)},
-                   [=, rest = Without(args, has_test ? kTestAt + 1 : kTestAt)](Runtime& inner, Value* out) {
-                     while (source->Next(inner, out)) {
-                       const Value tested = path.Get(inner, *out);
-                       const bool passes = has_test ? ApplyTest(inner, name, tested, rest) : tested.Truthy();
-                       if (passes == kKeep) return true;
+                   [source = LazySource(input), args](Runtime& runtime, Value* out) mutable {
+                     if (!source.Next(runtime, out)) return false;
+                     const std::string& name = NameArgument(args, 0, "the filter of map");
+                     *out = ApplyFilter(runtime, name, *out, Without(args, 1));
+                     return true;
+                   });
+}
+
+template <bool kKeep, bool kAttribute>
+Value Select(Runtime&, const Value& input, const CallArgs& args) {
+  constexpr size_t kTestAt = kAttribute ? 1 : 0;
+  const auto passes = [args](Runtime& runtime, const Value& item) {
+    if (kAttribute && args.positional.empty()) {
+      Fail(ErrorKind::kRuntime, "Missing parameter for attribute name");
+    }
+    const Value tested = kAttribute ? Path(args.positional[0]).Get(runtime, item) : item;
+    if (args.positional.size() <= kTestAt) return tested.Truthy();
+    const std::string& name = NameArgument(args, kTestAt, "the name of the test");
+    return ApplyTest(runtime, name, tested, Without(args, kTestAt + 1));
+  };
+  return Generator({input, Held(args)},
+                   [source = LazySource(input), passes](Runtime& runtime, Value* out) mutable {
+                     while (source.Next(runtime, out)) {
+                       if (passes(runtime, *out) == kKeep) return true;
                      }
                      return false;
                    });

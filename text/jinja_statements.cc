@@ -61,7 +61,10 @@ Flow Interpreter::ExecuteStatement(const Stmt& stmt, const ScopePtr& scope, std:
       return Flow::kNext;
     default: {  // kSetBlock, kFilter
       const auto inner = std::make_shared<Scope>(scope);
-      Value text = runtime_.Text(Capture(stmt.body, inner));
+      std::string captured;
+      const Flow flow = Execute(stmt.body, inner, &captured);
+      if (flow != Flow::kNext) return flow;  // as in Jinja2, what was captured is lost
+      Value text = runtime_.Text(std::move(captured));
       if (stmt.filter) text = FilterText(*stmt.filter, std::move(text), inner);
       if (stmt.kind == StmtKind::kFilter) {
         Write(text.Str(), out);
@@ -79,12 +82,6 @@ void Interpreter::Write(std::string_view text, std::string* out) {
     Fail(ErrorKind::kLimit, "the text is longer than {} bytes", kMaxTextBytes);
   }
   out->append(text);
-}
-
-std::string Interpreter::Capture(const Body& body, const ScopePtr& scope) {
-  std::string text;
-  Execute(body, scope, &text);
-  return text;
 }
 
 void Interpreter::Assign(const Expr& target, const Value& value, const ScopePtr& scope) {

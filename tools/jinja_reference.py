@@ -1,4 +1,5 @@
 """Jinja2 as Transformers sets it up for chat templates: the reference of text/'s interpreter."""
+import copy
 import json
 from datetime import datetime, timezone
 
@@ -46,7 +47,7 @@ ENVIRONMENT = environment()
 def render(source, variables):
     """{"text": ...}, {"raised": message} from raise_exception, or {"error": what} for every other failure."""
     inputs = {"messages": [], "tools": None, "documents": None, "add_generation_prompt": False,
-              "bos_token": "", "eos_token": "", **variables}
+              "bos_token": "", "eos_token": "", **copy.deepcopy(variables)}
     try:
         text = ENVIRONMENT.from_string(source).render(**inputs)
         text.encode("utf-8")
