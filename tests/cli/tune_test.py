@@ -87,8 +87,8 @@ class Tune(harness.ThimbleCase):
         self.tune_fails("--epochs", 2, "--resume", "out/checkpoint-5", model=MODELS / "qwen3", says="checkpoint-5")
 
     def test_ctrl_c_saves_a_checkpoint(self):
-        with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--epochs",
-                               "100000"], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--lr", "1e-2",
+                               "--threads", "1", "--epochs", "100000"], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
             log = self.dir / "out/log.jsonl"
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
