@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "codec/codec.h"
 #include "model/adapter.h"
@@ -55,6 +56,8 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, int64_t
   scratch_.resize(2 * cols * static_cast<size_t>(pool_.n_threads()));
   error_.assign(static_cast<size_t>(end - begin), 0);
   sum_.assign(static_cast<size_t>(end - begin), 0);
+  // The codec saturates, which no one who dequantizes would want.
+  const float limit = t.type == WeightType::kF16 ? 65504.0f : std::numeric_limits<float>::max();
   const float shift = t.transform != GgufTransform::kPlusOne ? 0.0f : t.undo ? -1.0f : 1.0f;
   const int64_t grain = std::max<int64_t>(1, kPieceWeights / std::max<int64_t>(1, rows.cols));
   pool_.ParallelFor(end - begin, grain, [&](int64_t first, int64_t last, int thread) {
@@ -73,7 +76,7 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, int64_t
       double error = 0, sum = 0;
       for (size_t j = 0; j < cols; ++j) {
         const double difference = static_cast<double>(x[j]) - y[j];
-        error += difference * difference;
+        error += std::abs(x[j]) <= limit ? difference * difference : HUGE_VAL;
         sum += static_cast<double>(x[j]) * x[j];
       }
       error_[i] = error;

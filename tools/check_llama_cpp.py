@@ -7,6 +7,7 @@ overlap, BOS in each window's first place where the vocabulary asks for it, the 
   check_llama_cpp.py a.gguf b.gguf --text wiki.txt                            prints llama.cpp's figures
   check_llama_cpp.py a.gguf b.gguf --text wiki.txt --eval a.json b.json       and fails beyond 0.3 %
   check_llama_cpp.py a.gguf --text wiki.txt --thimble build/release/bin/thimble    runs thimble eval itself
+  check_llama_cpp.py f16.gguf ... --thimble ... --quantize all --chunks 4     of what thimble quantize makes of it
 
 Needs: pip install llama-cpp-python==0.3.36 numpy
 """
@@ -31,6 +32,22 @@ def run_thimble(args, path, text):
         return json.loads(out.read_text())
 
 
+TYPES = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS".split()
+
+
+def files_of(args, scratch):
+    """The files to compare: those given, or one after another what thimble quantize makes of them."""
+    for path in args.gguf:
+        if not args.quantize:
+            yield path
+        for name in TYPES if args.quantize == ["all"] else args.quantize or []:
+            out = pathlib.Path(scratch) / f"{path.stem}.{name}.gguf"
+            subprocess.run([args.thimble, "quantize", path, "-o", out, "--type", name], check=True,
+                           stdout=subprocess.DEVNULL)
+            yield out
+            out.unlink()
+
+
 def whole_windows(model, text, n_chunks, n_ctx):
     """The shortest prefix of the text, cut at a line, that has n_chunks windows: both sides must see the same text."""
     lines = text.splitlines(keepends=True)
@@ -51,6 +68,8 @@ def main():
     parser.add_argument("--eval", nargs="+", type=pathlib.Path, metavar="JSON",
                         help="what `thimble eval --json` wrote for each GGUF, in the same order")
     parser.add_argument("--thimble", help="run this binary's eval on each GGUF instead of reading --eval")
+    parser.add_argument("--quantize", nargs="+", metavar="TYPE",
+                        help=f"compare the GGUF quantized by Thimble to each type; all: {' '.join(TYPES)}")
     parser.add_argument("--bar", type=float, default=0.3, help="largest difference in %% (default 0.3)")
     parser.add_argument("-c", "--ctx", type=int, default=512)
     parser.add_argument("--chunks", type=int, help="only so many windows (with --eval: of the same prefix)")
@@ -61,11 +80,13 @@ def main():
     args = parser.parse_args()
     if args.eval and len(args.eval) != len(args.gguf):
         parser.error("--eval needs one JSON per GGUF")
+    if args.quantize and not args.thimble:
+        parser.error("--quantize needs --thimble")
 
     text = args.text.read_text(encoding="utf-8")
     results, failed = [], False
     with tempfile.TemporaryDirectory() as scratch:
-        for i, path in enumerate(args.gguf):
+        for i, path in enumerate(files_of(args, scratch)):
             with LlamaModel(path, n_ctx=args.ctx, n_threads=args.threads, kv=args.kv) as model:
                 part, part_path = text, args.text
                 if args.chunks:
