@@ -25,6 +25,9 @@ struct ChatTemplateInputs {
 // Parsed once, rendered many times; Render is const and thread-safe.
 // Behaves as Jinja2's ImmutableSandboxedEnvironment with Transformers' settings: trim_blocks, lstrip_blocks,
 // loop controls, tojson = json.dumps(ensure_ascii=False) with `indent`, raise_exception, strftime_now.
+// Known differences: integers end at 127 bits; a filter or test that does not exist is an error only where it
+// is used; a variable of the caller that the template sets at its top level keeps its old value before that
+// (Jinja2 calls it undefined inside of blocks); addresses of objects are not printed.
 class ChatTemplate {
  public:
   static Result<ChatTemplate> Parse(std::string_view source, const std::string& name = "chat template");

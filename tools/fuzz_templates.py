@@ -20,7 +20,7 @@ import template_snippets
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES = template_snippets.VARIABLES
-NAMES = [*VARIABLES, "missing", "q", "i", "loop", "ns", "m", "loop.index", "loop.last", "people[0].name", "d.a", "ns.v"]
+NAMES = [*VARIABLES, "missing", "q", "i", "ns", "m", "loop.index", "loop.last", "people[0].name", "d.a", "ns.v"]
 CONSTANTS = ["0", "1", "2", "-3", "10", "2.5", "''", "'a'", "'b,c'", "' x '", "'é👋'", "true", "false", "none", "[]", "{}", "()",
              "'<&>'", "'A b'", "'%s'", "'{}'", "'1.5'"]
 FILTERS = ["upper", "lower", "trim", "title", "capitalize", "length", "first", "last", "list", "sort", "unique", "reverse", "join",
@@ -94,7 +94,7 @@ class Grammar:
         if kind < 2:
             return "{{" + self.random.choice(["", "-"]) + f" {self.expression()} " + self.random.choice(["", "-"]) + "}}"
         if kind == 2:
-            target = self.random.choice(["q", "i", "name", "nums", "ns.v", "q, i"])
+            target = self.random.choice(["q", "i", "ns.v", "q, i"])
             return self.tag(f"set {target} = {self.expression()}")
         if kind == 3:
             if not in_loop:
@@ -149,8 +149,8 @@ def main():
     for source, result in zip(sources, results):
         expected = jinja_reference.render(source, VARIABLES)
         n_texts += "text" in expected
-        if " object at 0x" in expected.get("text", "") or " of str object" in expected.get("text", ""):
-            continue  # addresses
+        if re.search(r"object \S* ?at 0x", str(expected)):
+            continue  # the text shows an address
         if expected.get("text") != result.get("text") or "crash" in result:
             n_different += 1
             print(f"--- {source!r}\n  Jinja2:  {expected}\n  Thimble: {result}")
