@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <iterator>
 
@@ -66,7 +68,8 @@ void ComputeFlags::Add(CLI::App& command, const std::string& default_compute) {
 }
 
 Result<Context> ComputeFlags::MakeContext() const {
-  if (const char* isa = std::getenv("THIMBLE_ISA"); isa != nullptr && FindKernels(isa) == nullptr) {
+  const char* isa = std::getenv("THIMBLE_ISA");
+  if (isa != nullptr && *isa != '\0' && FindKernels(isa) == nullptr) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "THIMBLE_ISA={}: not a tier that this processor runs; see thimble doctor", isa);
   }
@@ -78,7 +81,7 @@ Result<LoadedModel> LoadModel(const std::string& path) {
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.model, Model::Load(path));
   ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(loaded.model->file()));
-  ASSIGN_OR_RETURN(loaded.chat_template, LoadChatTemplate(*loaded.tokenizer));
+  ASSIGN_OR_RETURN(loaded.chat_template, LoadChatTemplate(*loaded.tokenizer, path));
   return loaded;
 }
 
@@ -96,21 +99,23 @@ void AdapterFlags::Add(CLI::App& command) {
                      "A LoRA adapter (PEFT folder or GGUF file), PATH or PATH=SCALE; repeatable");
 }
 
+Result<float> ParseScale(const std::string& text, const std::string& what) {
+  char* end = nullptr;
+  const float scale = std::strtof(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !std::isfinite(scale)) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: the scale after '=' is not a number", what);
+  }
+  return scale;
+}
+
 Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model) {
   LoadedAdapters loaded;
   for (const std::string& text : paths) {
     std::string path = text;
     float scale = 1;
     if (const size_t equals = text.rfind('='); equals != std::string::npos) {
-      try {
-        size_t used = 0;
-        scale = std::stof(text.substr(equals + 1), &used);
-        if (used != text.size() - equals - 1) throw std::invalid_argument(text);
-        path = text.substr(0, equals);
-      } catch (const std::exception&) {
-        return MakeError(ErrorCode::kInvalidArgument, "--adapter {}: the scale after '=' is not a number",
-                         text);
-      }
+      ASSIGN_OR_RETURN(scale, ParseScale(text.substr(equals + 1), "--adapter " + text));
+      path = text.substr(0, equals);
     }
     ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, model));
     loaded.adapters.push_back(std::make_unique<Adapter>(std::move(adapter)));
@@ -153,6 +158,10 @@ void InstallInterruptHandler() {
 
 bool Interrupted() {
   return g_interrupted != 0;
+}
+
+void ClearInterrupt() {
+  g_interrupted = 0;
 }
 
 ProgressFn TerminalProgress() {

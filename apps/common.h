@@ -67,6 +67,8 @@ struct LoadedAdapters {
   std::vector<std::unique_ptr<Adapter>> adapters;
   std::vector<AppliedAdapter> applied;
 };
+// `what` goes into the error.
+Result<float> ParseScale(const std::string& text, const std::string& what);
 Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model);
 
 // Sampling flags with llama.cpp's names.
@@ -81,6 +83,7 @@ struct SamplingFlags {
 ProgressFn TerminalProgress();
 // After the first Ctrl-C; the second one ends the process, leaving no temporary files.
 bool Interrupted();
+void ClearInterrupt();
 void InstallInterruptHandler();
 
 // "1.23 GB" (powers of 10).

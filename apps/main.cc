@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(1);
-  for (auto add : {AddRun, AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
+  for (auto add : {AddInspect, AddConvert, AddQuantize, AddDequantize, AddEval, AddReport, AddTune, AddRun,
+                   AddChat, AddBench, AddDoctor, AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
     add(app);
   }
   CLI11_PARSE(app, argc, argv);

@@ -241,7 +241,10 @@ function matchSection(evals) {
   return [h('h2', {}, 'Exact match'), drawing,
     table('Exact match', ['Model', 'Right', 'Of', 'Share', '95 % interval', 'Prompts'],
       shown.map(e => [e.name, integer(e.exact_match.correct), integer(e.exact_match.total), percent(share(e)),
-        `${percent(e.exact_match.low)} to ${percent(e.exact_match.high)}`, {text: e.exact_match.data || NONE}]))];
+        `${percent(e.exact_match.low)} to ${percent(e.exact_match.high)}`, {text: e.exact_match.data || NONE}])),
+    ...shown.filter(e => Array.isArray(e.exact_match.wrong) && e.exact_match.wrong.length > 0).map(e =>
+      folded(`Wrong answers of ${e.name}`, table(`Expected, and what ${e.name} answered instead`, ['Expected', 'Answered'],
+        e.exact_match.wrong.map(w => [String(w.expected), {text: String(w.got)}]))))];
 }
 
 // ---- Training ----
@@ -305,12 +308,13 @@ function tuneSection(tunes) {
 
 const hasLayers = e => Array.isArray(e.layers) && e.layers.length > 0;
 
-function heatMap(e, worst) {
+function heatMap(e) {
+  const worst = Math.max(...e.layers.map(l => l.relative_error)) || 1;
   const modules = [...new Set(e.layers.map(l => l.module))], layers = [...new Set(e.layers.map(l => l.layer))].sort((a, b) => a - b);
   return picture(`Relative error of each linear layer of ${e.name}`, width => {
     const wide = width >= 480;  // layers run to the right, or on a phone down
     const left = wide ? 82 : 34, top = wide ? 6 : 62, across = wide ? layers.length : modules.length;
-    const cellWidth = Math.min(wide ? 26 : 48, (width - left - 4) / across), cellHeight = wide ? 24 : 15;
+    const cellWidth = Math.min(wide ? 26 : 48, (width - left - (wide ? 4 : 36)) / across), cellHeight = wide ? 24 : 15;
     const place = l => {
       const a = layers.indexOf(l.layer), b = modules.indexOf(l.module);
       return wide ? [a, b] : [b, a];
@@ -331,7 +335,7 @@ function heatMap(e, worst) {
     const bottom = top + (wide ? modules.length : layers.length) * cellHeight;
     return {height: bottom + 24, parts: [...cells, ...layerLabels, ...moduleLabels,
       wide ? text('layer', 0, bottom + 15, {class: 'tick'}) : text('layer', 0, top - 8, {class: 'tick'})]};
-  }, `Stronger colour: larger error, from none to ${percent(worst)}, the largest on this page.`);
+  }, `Stronger colour: larger error, from none to ${percent(worst)}, the largest of this model.`);
 }
 
 function summarize(errors, key) {
@@ -344,11 +348,10 @@ function summarize(errors, key) {
 function layerSection(evals) {
   const shown = evals.filter(hasLayers);
   if (shown.length === 0) return [];
-  const worst = Math.max(...shown.flatMap(e => e.layers.map(l => l.relative_error))) || 1;
   return [h('h2', {}, 'Error of each layer'),
     h('p', {}, 'How far the stored weights of each linear layer are from the reference\'s: the length of the difference over the ' +
       'length of the original. It says where the precision went, not what each layer matters to the output.'),
-    ...shown.flatMap(e => [h('h3', {}, e.name), heatMap(e, worst),
+    ...shown.flatMap(e => [h('h3', {}, e.name), heatMap(e),
       table(`Error of ${e.name} by module`, ['Module', 'Layers', 'Mean', 'Largest'], summarize(e.layers, 'module')),
       folded('By weight type, and every layer',
         table(`Error of ${e.name} by weight type`, ['Type', 'Layers', 'Mean', 'Largest'], summarize(e.layers, 'type')),

@@ -1,0 +1,164 @@
+#include <fmt/core.h>
+
+#include <filesystem>
+
+#include "apps/common.h"
+#include "base/file.h"
+#include "eval/record.h"
+#include "eval/report.h"
+#include "train/dataset.h"
+
+namespace thimble {
+namespace {
+
+struct EvalFlags {
+  std::string model, text, reference, data, json, report, name;
+  int64_t n_ctx = 512, max_windows = 0, max_tokens = 128;
+  ComputeFlags compute;
+  AdapterFlags adapters;
+};
+
+void PrintRecord(const EvalRecord& record) {
+  fmt::print("{}: {}, {:.2f} bits per weight\n", record.name, HumanBytes(record.size.file_bytes),
+             record.size.bits_per_weight());
+  if (const auto& p = record.perplexity) {
+    fmt::print("perplexity        {:.4f} +- {:.4f} over {} tokens\n", p->ppl, p->ppl_se, p->n_tokens);
+    if (p->kld_mean) {
+      fmt::print("of the reference  {:.4f} ({})\n", *p->reference_ppl,
+                 HumanBytes(record.reference_size->file_bytes));
+      fmt::print("KL divergence     mean {:.5f} +- {:.5f}, median {:.5f}, 99 % {:.5f}\n", *p->kld_mean,
+                 *p->kld_se, *p->kld_median, *p->kld_p99);
+      fmt::print("same top token    {:.2f} %\n", 100 * *p->top1_agreement);
+    }
+    fmt::print("speed             {:.1f} tokens/s, peak memory {}\n", p->tokens_per_second,
+               HumanBytes(p->peak_rss_bytes));
+  }
+  if (const auto& m = record.exact_match) {
+    const Interval interval = WilsonInterval(m->n_correct, static_cast<int64_t>(m->answers.size()));
+    fmt::print("exact match       {} of {} ({:.1f} %; 95 % interval {:.1f} to {:.1f} %)\n", m->n_correct,
+               m->answers.size(), 100 * m->exact_match(), 100 * interval.low, 100 * interval.high);
+  }
+}
+
+Status MeasureText(const EvalFlags& flags, const Context& ctx, const LoadedModel& loaded,
+                   const LoadedAdapters& adapters, EvalRecord& record) {
+  ASSIGN_OR_RETURN(const std::string text, ReadTextOrStdin(flags.text));
+  const PerplexityOptions options{flags.n_ctx, flags.max_windows, flags.reference, adapters.applied};
+  ASSIGN_OR_RETURN(record.perplexity, MeasurePerplexity(ctx, *loaded.model, *loaded.tokenizer, text, options,
+                                                        TerminalProgress()));
+  if (flags.reference.empty()) return {};
+  ASSIGN_OR_RETURN(const std::unique_ptr<Model> reference, Model::Load(flags.reference));
+  record.reference_size = MeasureSize(*reference);
+  record.layers = MeasureLayerErrors(ctx, *loaded.model, *reference);
+  return {};
+}
+
+Status MeasureData(const EvalFlags& flags, const Context& ctx, const LoadedModel& loaded,
+                   const LoadedAdapters& adapters, EvalRecord& record) {
+  ASSIGN_OR_RETURN(
+      const std::vector<PromptAndAnswer> prompts,
+      LoadPrompts(flags.data, *loaded.tokenizer, loaded.chat_template ? &*loaded.chat_template : nullptr));
+  if (prompts.empty()) return MakeError(ErrorCode::kInvalidArgument, "{}: holds no prompts", flags.data);
+  Session session(ctx, *loaded.model, *loaded.tokenizer);
+  session.SetAdapters(adapters.applied);
+  ASSIGN_OR_RETURN(record.exact_match,
+                   MeasureExactMatch(session, prompts, flags.max_tokens, TerminalProgress()));
+  return {};
+}
+
+Status RunEval(const EvalFlags& flags, const std::string& command_line) {
+  if (flags.text.empty() && flags.data.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "nothing to measure: give --text FILE (perplexity) or --data FILE.jsonl (exact match)");
+  }
+  ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.model));
+  ASSIGN_OR_RETURN(const LoadedAdapters adapters, LoadAdapters(flags.adapters.paths, *loaded.model));
+  EvalRecord record{.name = flags.name,
+                    .model = flags.model,
+                    .command = command_line,
+                    .version = THIMBLE_VERSION,
+                    .compute = flags.compute.compute,
+                    .adapters = flags.adapters.paths,
+                    .size = MeasureSize(*loaded.model),
+                    .text = flags.text,
+                    .reference = flags.reference,
+                    .n_ctx = flags.n_ctx,
+                    .data = flags.data};
+  if (record.name.empty()) record.name = std::filesystem::path(flags.model).filename();
+  if (!flags.text.empty()) RETURN_IF_ERROR(MeasureText(flags, ctx, loaded, adapters, record));
+  if (!flags.data.empty()) RETURN_IF_ERROR(MeasureData(flags, ctx, loaded, adapters, record));
+  PrintRecord(record);
+  const Json json = ToJson(record);
+  if (!flags.json.empty()) RETURN_IF_ERROR(WriteFileAtomically(flags.json, DumpJson(json, 1) + "\n"));
+  if (!flags.report.empty()) {
+    ASSIGN_OR_RETURN(const std::string page, RenderReport({.evals = {json}, .title = record.name}));
+    RETURN_IF_ERROR(WriteFileAtomically(flags.report, page));
+  }
+  return {};
+}
+
+// "run" for run/log.jsonl, "log" for log.jsonl.
+std::string TuneName(const std::filesystem::path& path) {
+  const std::string folder = path.parent_path().filename();
+  return folder.empty() ? path.stem().string() : folder;
+}
+
+}  // namespace
+
+void AddEval(CLI::App& app) {
+  auto* command = app.add_subcommand("eval", "Measure what a model costs and how good it is");
+  auto flags = std::make_shared<EvalFlags>();
+  command->add_option("MODEL", flags->model, "GGUF file or Hugging Face folder")->required();
+  command->add_option("--text", flags->text, "Perplexity of this text (- for standard input)");
+  command->add_option(
+      "--reference", flags->reference,
+      "Compare with this model's predictions, computed in F32: KL divergence, top-1 agreement");
+  command->add_option(
+      "--data", flags->data,
+      "Exact match: JSONL of {\"prompt\", \"completion\"} or {\"messages\"}, answered greedily");
+  command->add_option("-c,--ctx-size", flags->n_ctx, "Tokens of a window")->capture_default_str();
+  command->add_option("--max-windows,--chunks", flags->max_windows, "Windows at most (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("-n,--n-predict", flags->max_tokens, "Tokens of an answer at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--json", flags->json, "Write the figures here");
+  command->add_option("--report", flags->report, "Write an HTML page here; thimble report joins several");
+  command->add_option("--name", flags->name, "What pictures and tables call the model (default: its file)");
+  flags->adapters.Add(*command);
+  flags->compute.Add(*command);
+  command->callback(Runs([command, flags] { return RunEval(*flags, CommandLine(*command)); }));
+}
+
+void AddReport(CLI::App& app) {
+  struct Flags {
+    std::vector<std::string> evals, tunes;
+    std::string output, title;
+  };
+  auto* command = app.add_subcommand("report", "Join evaluations and training runs into one HTML page");
+  auto flags = std::make_shared<Flags>();
+  command->add_option("EVAL", flags->evals, "What thimble eval --json wrote");
+  command->add_option("--tune", flags->tunes, "A training run's log.jsonl, or its folder; repeatable");
+  command->add_option("-o,--output", flags->output, "The page")->required();
+  command->add_option("--title", flags->title, "Its title")->default_val("Thimble report");
+  command->callback(Runs([flags]() -> Status {
+    ReportInput input{.evals = {}, .tunes = {}, .title = flags->title};
+    for (const std::string& path : flags->evals) {
+      ASSIGN_OR_RETURN(Json eval, ReadJsonFile(path));
+      RETURN_IF_ERROR(CheckEval(eval, path));
+      input.evals.push_back(std::move(eval));
+    }
+    for (std::filesystem::path path : flags->tunes) {
+      if (std::filesystem::is_directory(path)) path /= "log.jsonl";
+      ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+      ASSIGN_OR_RETURN(TuneLog log, ParseTuneLog(text, TuneName(path), path));
+      input.tunes.push_back(std::move(log));
+    }
+    ASSIGN_OR_RETURN(const std::string page, RenderReport(input));
+    return WriteFileAtomically(flags->output, page);
+  }));
+}
+
+}  // namespace thimble

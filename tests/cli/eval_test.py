@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""thimble eval, report, bench and doctor."""
+import json
+import random
+import re
+
+import harness
+
+MODELS = harness.ROOT / "tests/golden/models"
+LLAMA = MODELS / "llama"
+TEXT = harness.ROOT / "examples/demo/eval_text.txt"
+KEYS = ["ppl", "ppl_se", "kld_mean", "kld_median", "kld_p99", "top1_agreement", "bytes", "bits_per_weight",
+        "tokens_per_second", "peak_rss_bytes", "n_tokens"]
+SMALL = ["-c", 32, "-t", 1]
+
+
+def words(n, seed=0):
+    """Text whose tokens the tiny tokenizer knows."""
+    rng = random.Random(seed)
+    return " ".join("".join(rng.choice("abcdefghij") for _ in range(rng.randint(1, 8))) for _ in range(n))
+
+
+class Eval(harness.ThimbleCase):
+    def setUp(self):
+        super().setUp()
+        self.text = self.write("text.txt", words(100))
+
+    def eval(self, *args, model=LLAMA):
+        """What is printed, and the JSON."""
+        said = self.thimble("eval", model, *SMALL, "--json", "out.json", *args)
+        return said, json.loads((self.dir / "out.json").read_text())
+
+    def test_perplexity_alone(self):
+        said, out = self.eval("--text", self.text)
+        self.assertEqual(list(out)[2:13], KEYS)
+        n_windows = len(self.thimble_json("tokenize", LLAMA, "--file", self.text, "--json")) // 32
+        self.assertEqual(out["n_tokens"], n_windows * 15)
+        self.assertGreater(out["ppl"], 1)
+        self.assertIsNone(out["kld_mean"])
+        self.assertEqual(out["bits_per_weight"], 32)
+        self.assertEqual(out["bytes"], (LLAMA / "model.safetensors").stat().st_size)
+        self.assertGreater(out["tokens_per_second"], 0)
+        self.assertGreater(out["peak_rss_bytes"], 1e6)
+        self.assertEqual(out["name"], "llama")
+        self.assertIn(f"{out['ppl']:.4f} +- {out['ppl_se']:.4f}", said)
+
+    def test_against_a_reference(self):
+        said, out = self.eval("--text", self.text, "--compute", "f32", "--reference", LLAMA)
+        self.assertAlmostEqual(out["kld_mean"], 0, places=6)
+        self.assertEqual(out["top1_agreement"], 1)
+        self.assertEqual({layer["relative_error"] for layer in out["layers"]}, {0})
+        said, out = self.eval("--text", self.text, "--reference", MODELS / "llama_rope_linear", "--max-windows", 3)
+        self.assertEqual(out["n_tokens"], 45)
+        self.assertGreater(out["kld_mean"], 0)
+        self.assertLessEqual(out["kld_median"], out["kld_p99"])
+        self.assertIn("same top token", said)
+        self.assertEqual(len(out["layers"]), 2 * 7)
+
+    def test_exact_match(self):
+        prompt = {"prompt": "Hello ", "completion": "?"}
+        answer = self.thimble("run", LLAMA, "--raw", "-p", "Hello ", "--temp", 0, "-n", 10, "-q", "-t", 1)[:-1]
+        data = self.write("data.jsonl", json.dumps(prompt | {"completion": answer}) + "\n" + json.dumps(prompt) + "\n")
+        said, out = self.eval("--data", data, "-n", 10)
+        self.assertEqual((out["exact_match"]["correct"], out["exact_match"]["total"]), (1, 2))
+        self.assertEqual([w["expected"] for w in out["exact_match"]["wrong"]], ["?"])
+        self.assertIsNone(out["ppl"])
+        self.assertIn("exact match       1 of 2 (50.0 %", said)
+
+    def test_what_is_wrong_is_said(self):
+        self.thimble_fails("eval", LLAMA, says=["--text", "--data"])
+        self.thimble_fails("eval", LLAMA, "--text", self.write("short.txt", "too short"),
+                           says=["the text has", "at least 512", "--ctx-size"])
+        self.thimble_fails("eval", LLAMA, "--text", "absent.txt", says="absent.txt")
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--reference", MODELS / "qwen2",
+                           says=["qwen2", "vocabulary"])
+        self.thimble_fails("eval", LLAMA, "--data", self.write("bad.jsonl", '{"prompt": 1}\n'), says="bad.jsonl:1")
+        self.thimble_fails("eval", LLAMA, "--data", self.write("empty.jsonl", ""), says="empty.jsonl")
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--json", "no/such/folder.json", says="no/such")
+
+    def test_reports(self):
+        evil = "<script>alert(1)</script>"
+        self.eval("--text", self.text, "--name", evil, "--report", "one.html")
+        page = (self.dir / "one.html").read_text()
+        self.assertNotIn(evil, page)
+        self.assertIn("&lt;script&gt;alert(1)", page)
+        self.eval("--text", self.text, "--name", "plain")
+        (self.dir / "run").mkdir()
+        self.write("run/log.jsonl", '{"step": 1, "loss": 2.5}\n{"step": 1, "eval_loss": 2.25}\n')
+        self.thimble("report", "out.json", "-o", "all.html", "--tune", "run", "--title", "Both")
+        page = (self.dir / "all.html").read_text()
+        data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+        self.assertEqual([e["name"] for e in data["evals"]], ["plain"])
+        self.assertEqual([t["name"] for t in data["tunes"]], ["run"])
+        self.assertIn("<title>Both</title>", page)
+        self.thimble_fails("report", "-o", "none.html", says="at least one")
+        self.thimble_fails("report", self.write("bad.json", {"bytes": 5}), "-o", "none.html", says="bad.json")
+        self.thimble_fails("report", "--tune", "absent.jsonl", "-o", "none.html", says="absent.jsonl")
+        self.assertFalse((self.dir / "none.html").exists())
+
+    def test_the_demos_text_is_long_enough_even_for_a_large_vocabulary(self):
+        self.assertGreater(len(TEXT.read_text(encoding="utf-8").split()), 2500)
+
+    def test_bench(self):
+        out = self.thimble_json("bench", LLAMA, "-p", 16, "-n", 4, "-r", 3, "-t", 1, "--json")
+        self.assertEqual(out["threads"], 1)
+        for what in ("prefill", "decode"):
+            self.assertEqual(sorted(out[f"{what}_repetitions"])[1], out[f"{what}_tokens_per_second"])
+        said = self.thimble("bench", LLAMA, "-p", 0, "-n", 4, "-r", 1)
+        self.assertIn("writing", said)
+        self.assertNotIn("reading", said)
+        self.thimble_fails("bench", LLAMA, "-p", 0, "-n", 0, says="nothing to measure")
+
+    def test_doctor(self):
+        self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": ""}), r"kernels used +\w+: the best")
+        self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": "ref"}), r"kernels used +ref: named by")
+        self.thimble_fails("doctor", env={"THIMBLE_ISA": "abacus"}, says="abacus")
+
+
+@harness.needs_smollm2
+class SmolLm2(harness.ThimbleCase):
+    def test_the_demos_text(self):
+        self.thimble("eval", harness.SMOLLM2, "--text", TEXT, "--chunks", 2, "--json", "out.json")
+        out = json.loads((self.dir / "out.json").read_text())
+        self.assertEqual(out["n_tokens"], 2 * 255)
+        self.assertAlmostEqual(out["bits_per_weight"], 5.8, delta=0.3)
+        self.assertTrue(8 < out["ppl"] < 40, out["ppl"])
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""thimble run: one prompt, one answer."""
+import harness
+
+LLAMA = harness.ROOT / "tests/golden/models/llama"
+
+
+class Run(harness.ThimbleCase):
+    def answer(self, *args, **options):
+        return self.thimble("run", LLAMA, "-t", 1, "--compute", "f32", *args, **options)
+
+    def test_the_seed_decides(self):
+        sample = ["-p", "Once upon a time", "-n", 20, "--ignore-eos", "-q"]
+        self.assertEqual(self.answer(*sample, "--seed", 1), self.answer(*sample, "--seed", 1))
+        self.assertNotEqual(self.answer(*sample, "--seed", 1), self.answer(*sample, "--seed", 2))
+
+    def test_the_template_changes_the_prompt(self):
+        greedy = ["-p", "Hello", "-n", 20, "--temp", 0, "--ignore-eos", "-q"]
+        chat = self.answer(*greedy)
+        self.assertNotEqual(chat, self.answer(*greedy, "--raw"))
+        self.assertNotEqual(chat, self.answer(*greedy, "--system", "Be brief."))
+
+    def test_stop_string_is_not_shown(self):
+        greedy = ["-p", "Hello", "-n", 30, "--temp", 0, "--ignore-eos", "-q"]
+        whole = self.answer(*greedy)[:-1]
+        stop = whole[10:12]
+        self.assertEqual(self.answer(*greedy, "--stop", stop), whole[:whole.index(stop)] + "\n")
+
+    def test_a_full_context_is_said(self):
+        done = self.run_thimble("run", LLAMA, "-p", "Hi", "-c", 48, "--ignore-eos", "--raw")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("context full", done.stderr)
+        self.thimble_fails("run", LLAMA, "-p", "x" * 100, "-c", 48, "--raw",
+                           says=["100 tokens", "context holds 48", "--ctx-size"])
+
+    def test_the_prompt_comes_from_a_file_or_a_pipe(self):
+        greedy = ["-n", 20, "--temp", 0, "--ignore-eos", "-q"]
+        direct = self.answer("-p", "Grüße 👋", *greedy)
+        self.assertEqual(self.answer("-f", self.write("prompt.txt", "Grüße 👋"), *greedy), direct)
+        self.assertEqual(self.answer("-f", "-", *greedy, stdin="Grüße 👋"), direct)
+
+    def test_bad_flags_say_what_to_do(self):
+        self.thimble_fails("run", LLAMA, says="--prompt")
+        self.thimble_fails("run", LLAMA, "-p", "x", "--adapter", "absent", says="absent")
+        self.thimble_fails("run", LLAMA, "-p", "x", "--adapter", "a=b", says="not a number")
+        self.thimble_fails("run", LLAMA, "-p", "x", "--top-p", 2, says="--top-p")
+        self.thimble_fails("run", LLAMA, "-p", "x", env={"THIMBLE_ISA": "abacus"}, says=["abacus", "doctor"])
+
+
+@harness.needs_smollm2
+class SmolLm2(harness.ThimbleCase):
+    def test_it_knows_the_capital_of_france(self):
+        text = self.thimble("run", harness.SMOLLM2, "--raw", "-p", "The capital of France is", "--temp", 0, "-n", 8, "-q")
+        self.assertIn("Paris", text)
+
+
+if __name__ == "__main__":
+    harness.main()
