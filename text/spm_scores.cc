@@ -55,10 +55,9 @@ std::vector<std::pair<std::string, std::string>> MergesFromScores(const Tokenize
       entries.push_back({spec.scores[i], left, right});
     });
   }
-  std::stable_sort(entries.begin(), entries.end(), [&](const Entry& a, const Entry& b) {
-    if (a.score != b.score) return a.score > b.score;
-    return text(a.left).size() > text(b.left).size();
-  });
+  // Entries come token by token, and a stable sort keeps those of one token together.
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return a.score > b.score; });
   std::vector<std::pair<std::string, std::string>> merges;
   merges.reserve(entries.size());
   for (const Entry& e : entries) merges.emplace_back(text(e.left), text(e.right));

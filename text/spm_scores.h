@@ -9,8 +9,8 @@
 
 namespace thimble {
 
-// Every way to put a token together from two others, the best score first: what Transformers' converter of
-// SentencePiece models writes as merges.
+// Every way to put a token together from two others, the best score first: the merges that Transformers'
+// converter of SentencePiece models writes.
 std::vector<std::pair<std::string, std::string>> MergesFromScores(const TokenizerSpec& spec);
 
 // A score per token: minus the place of the first merge that makes it. What no merge makes comes last.

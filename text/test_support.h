@@ -1,8 +1,6 @@
 // Where the tests find real tokenizers.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <stdexcept>
 #include <string>
 

@@ -121,6 +121,10 @@ void Vocabulary::IndexScores() {
     ranks[id] = ties ? ranks[static_cast<size_t>(order[i - 1])] : static_cast<int32_t>(i);
     longest = std::max(longest, spec.tokens[id].size());
   }
+  // Text must not become these part by part.
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    if (IsSpecial(spec.types[i]) || spec.types[i] == TokenType::kByte) ranks[i] = -1;
+  }
 }
 
 void Vocabulary::IndexBytes() {
