@@ -175,6 +175,12 @@ void AddTune(CLI::App& app) {
   AddOptimizerFlags(*command, *flags);
   AddRunFlags(*command, *flags);
   flags->compute.Add(*command);
+  command->footer(
+      "Products with quantized weights run in the kernels that will serve the model (--compute int8), so "
+      "that the "
+      "adapter also learns to repair what rounding costs there; that is faster too. Gradients are F32 either "
+      "way. "
+      "Use --compute f32 to compare with other trainers.");
   command->callback(Runs([flags]() { return Tune(*flags); }));
 }
 

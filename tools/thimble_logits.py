@@ -10,9 +10,9 @@ SEQUENCES = [[1, 9, 198, 26, 35, 253, 53, 564, 111, 336, 351, 308, 345, 28, 701,
 
 
 def thimble_logits(binary, model, ids, adapters=(), top=50):
-    """[{"position", "ids", "logits"}] for each position, the ids by falling logit."""
+    """[{"position", "ids", "logits"}] for each position, the ids by falling logit; weights are decoded, not rounded again."""
     command = [binary, "logits", str(model), "--ids", ",".join(map(str, ids)), "--positions", "all", "--top", str(top),
-               "--json"]
+               "--compute", "f32", "--json"]
     for adapter in adapters:
         command += ["--adapter", str(adapter)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
