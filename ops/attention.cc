@@ -131,7 +131,10 @@ Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Ten
       }
     }
   }
-  ctx.pool.ParallelFor(static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end, int) {
+  // Of a few queries and keys, one thread makes shorter work than it takes to wake another.
+  const int64_t work = blocks.empty() ? 1 : blocks.back().n_q * blocks.back().n_kv * p.head_dim;
+  const int64_t grain = std::max<int64_t>(1, 16384 / work);
+  ctx.pool.ParallelFor(static_cast<int64_t>(blocks.size()), grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const Block& b = blocks[i];
       const Views view = HeadViews(b, p, q, k, v);

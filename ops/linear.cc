@@ -9,9 +9,16 @@
 namespace thimble {
 namespace {
 
-// Weight rows decoded at once: 32 rows of 576..3072 columns stay in the second-level cache.
-constexpr int64_t kForwardTile = 32;
-constexpr int64_t kBackwardTile = 128;
+constexpr int64_t kBackwardTile = 128;  // weight rows decoded at once
+
+// Weight rows decoded at once: as many as stay in the second-level cache, since the activations are read
+// again for each tile, but enough tiles for all threads.
+int64_t ForwardTile(const Context& ctx, const Weight& w) {
+  constexpr int64_t kMost = 128, kLeast = 32, kCachedFloats = 96 << 10;
+  const int64_t most =
+      std::min({kMost, kCachedFloats / std::max<int64_t>(w.n_in, 1), w.n_out / (2 * ctx.pool.n_threads())});
+  return std::max(kLeast, most / kLeast * kLeast);
+}
 
 // Scratch memory that a thread keeps between calls.
 float* Scratch(int64_t n) {
@@ -44,7 +51,9 @@ void ForwardInt8(const Context& ctx, const Weight& w, const Tensor& x, const Ten
   });
   const auto matmul = ctx.kernels.matmul_q[static_cast<int>(w.type)];
   const size_t stride = RowBytes(w.type, w.n_in);
-  const int64_t grain = std::max<int64_t>(8, 16384 / std::max<int64_t>(w.n_in, 1));
+  // A piece has to lay out the activations first, which takes as long as several weight rows.
+  const int64_t grain =
+      std::max({int64_t{8}, 32768 / std::max<int64_t>(w.n_in, 1), w.n_out / (8 * ctx.pool.n_threads())});
   ctx.pool.ParallelFor(w.n_out, grain, [&](int64_t begin, int64_t end, int) {
     matmul(m, end - begin, w.n_in, w.row(begin), stride, q, y.data() + begin, w.n_out);
   });
@@ -52,12 +61,13 @@ void ForwardInt8(const Context& ctx, const Weight& w, const Tensor& x, const Ten
 
 void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
-  ctx.pool.ParallelFor(w.n_out, kForwardTile, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t += kForwardTile) {
-      const int64_t n = std::min(kForwardTile, end - t);
+  const int64_t tile_rows = ForwardTile(ctx, w);
+  ctx.pool.ParallelFor(w.n_out, tile_rows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; t += tile_rows) {
+      const int64_t n = std::min(tile_rows, end - t);
       const float* tile = reinterpret_cast<const float*>(w.row(t));
       if (w.type != WeightType::kF32) {
-        float* scratch = Scratch(kForwardTile * w.n_in);
+        float* scratch = Scratch(tile_rows * w.n_in);
         for (int64_t j = 0; j < n; ++j) decode(w.row(t + j), scratch + j * w.n_in, w.n_in);
         tile = scratch;
       }
