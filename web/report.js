@@ -309,7 +309,7 @@ function tuneSection(tunes) {
 const hasLayers = e => Array.isArray(e.layers) && e.layers.length > 0;
 
 function heatMap(e) {
-  const worst = Math.max(...e.layers.map(l => l.relative_error)) || 1;
+  const worst = Math.max(0.01, ...e.layers.map(l => l.relative_error));  // rounding to F16 is not worth colour
   const modules = [...new Set(e.layers.map(l => l.module))], layers = [...new Set(e.layers.map(l => l.layer))].sort((a, b) => a - b);
   return picture(`Relative error of each linear layer of ${e.name}`, width => {
     const wide = width >= 480;  // layers run to the right, or on a phone down
@@ -335,7 +335,7 @@ function heatMap(e) {
     const bottom = top + (wide ? modules.length : layers.length) * cellHeight;
     return {height: bottom + 24, parts: [...cells, ...layerLabels, ...moduleLabels,
       wide ? text('layer', 0, bottom + 15, {class: 'tick'}) : text('layer', 0, top - 8, {class: 'tick'})]};
-  }, `Stronger colour: larger error, from none to ${percent(worst)}, the largest of this model.`);
+  }, `Stronger colour: larger error; the strongest would be ${percent(worst)}.`);
 }
 
 function summarize(errors, key) {
