@@ -58,10 +58,10 @@ std::string Group(std::string digits, char separator, size_t every) {
 std::string Digits(Int value, unsigned base, bool upper) {
   using Unsigned = unsigned __int128;
   Unsigned rest = value < 0 ? -static_cast<Unsigned>(value) : static_cast<Unsigned>(value);
+  const std::string_view digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out.insert(out.begin(),
-               (upper ? "0123456789ABCDEF" : "0123456789abcdef")[static_cast<size_t>(rest % base)]);
+    out.insert(out.begin(), digits[static_cast<size_t>(rest % base)]);
     rest /= base;
   } while (rest != 0);
   return out;
