@@ -168,16 +168,17 @@ ProgressFn TerminalProgress() {
   struct State {
     std::string stage;
     double begin = 0, shown = 0;
+    double first = 0;  // done when it began: a resumed run starts in the middle
   };
   auto state = std::make_shared<State>();
   const bool terminal = isatty(STDERR_FILENO) != 0;
   return [state, terminal](const Progress& p) {
     const double now = Seconds();
-    if (p.stage != state->stage) *state = {p.stage, now, terminal ? 0 : now};
+    if (p.stage != state->stage) *state = {p.stage, now, terminal ? 0 : now, p.done};
     const bool finished = p.total > 0 && p.done >= p.total;
     if (now - state->shown >= (terminal ? 0.1 : 10) || (finished && terminal)) {
       state->shown = now;
-      const double elapsed = now - state->begin, rate = elapsed > 0 ? p.done / elapsed : 0;
+      const double elapsed = now - state->begin, rate = elapsed > 0 ? (p.done - state->first) / elapsed : 0;
       std::string line = fmt::format("{}: {:.0f}", p.stage, p.done);
       if (p.total > 0) line += fmt::format("/{:.0f}", p.total);
       line += fmt::format(" {}", p.unit);
