@@ -96,10 +96,11 @@ class WeightBinder {
   }
 
   Status BindMatrix(Slot slot, int64_t layer, int64_t n_out, int64_t n_in, Weight& out) {
-    ASSIGN_OR_RETURN(const TensorInfo* tensor,
-                     Find(FindRow(*config_.arch, slot), layer, std::array{n_out, n_in}));
+    const TensorRow* row = FindRow(*config_.arch, slot);
+    ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(row, layer, std::array{n_out, n_in}));
     if (tensor == nullptr) {
-      return MakeError(ErrorCode::kNotFound, "{}: a weight matrix is missing", model_.file_.path);
+      return MakeError(ErrorCode::kNotFound, "{}: tensor '{}' is missing", model_.file_.path,
+                       LayerName(gguf_ ? row->gguf : row->hf, layer));
     }
     out = Weight{tensor->name, tensor->type, n_out, n_in, tensor->bytes.data(), nullptr};
     // F32 rows are read in place, so they must be aligned; a safetensors file need not align them.

@@ -14,13 +14,14 @@ Result<Tokenizer> LoadTokenizer(const ModelFile& file) {
                                   hf.generation_config ? &*hf.generation_config : nullptr, hf.chat_template,
                                   file.path));
   }
-  return Tokenizer::Create(std::move(spec));
+  return Tokenizer::Create(std::move(spec), file.path);
 }
 
-Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer) {
+Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer, const std::string& source) {
   std::optional<ChatTemplate> chat_template;
   if (!tokenizer.spec().chat_template.empty()) {
-    ASSIGN_OR_RETURN(chat_template, ChatTemplate::Parse(tokenizer.spec().chat_template));
+    ASSIGN_OR_RETURN(chat_template,
+                     ChatTemplate::Parse(tokenizer.spec().chat_template, source + ": chat template"));
   }
   return chat_template;
 }

@@ -12,7 +12,8 @@ namespace thimble {
 
 Result<Tokenizer> LoadTokenizer(const ModelFile& file);
 
-// Empty if the model has none.
-Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer);
+// Empty if the model has none. `source` goes into errors.
+Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer,
+                                                     const std::string& source = "tokenizer");
 
 }  // namespace thimble
