@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Makes phone commands in everyday words, each with its answer as compact JSON, to train an adapter and to score it.
 
-  tools/make_phone_commands.py OUT-DIR [--train 1200] [--heldout 200] [--seed 7]
+  tools/make_phone_commands.py OUT-DIR [--train 1800] [--heldout 200] [--seed 7]
 
 Writes OUT-DIR/train.jsonl and OUT-DIR/heldout.jsonl, one {"messages": [system, user, assistant], "unseen": ...} a line.
 
-What a score on the held-out part measures: a quarter of the phrasings and a quarter of the values of every open slot
+What a score on the held-out part measures: a sixth of the phrasings and a quarter of the values of every open slot
 (names, places, times, texts, ...) never occur in the training part. One half of the held-out part ("unseen":
 "phrasing") is worded in held-out phrasings, the other half ("unseen": "values") is filled with held-out values only.
 Actions, fields, and the words for on/off and days are the same in both parts. No held-out command occurs in the
@@ -19,6 +19,7 @@ import re
 import sys
 
 SYSTEM = "Turn the phone command into JSON."
+HELD_OUT_PHRASINGS, HELD_OUT_VALUES = 1 / 6, 1 / 4
 
 # The grammar. In a phrasing: (a|b) is a choice, (a|) may be left out, {slot} is filled from SLOTS, and a leading
 # "!" marks an order that polite words may surround ("could you ... please").
@@ -47,7 +48,8 @@ CALL = [
     "!call {callee}", "!ring {callee}", "!phone {callee}", "!give {callee} a (call|ring)", "!call {callee} on the phone",
     "!get {callee} on the (phone|line)", "I (want|need|have) to (call|speak to|talk to) {callee}", "!dial {callee}",
     "!make a call to {callee}", "!start a call with {callee}", "!put me through to {callee}", "!connect me with {callee}",
-    "!place a call to {callee}", "call to {callee}",
+    "!place a call to {callee}", "call to {callee}", "!reach {callee} by phone", "I'd like to be connected with {callee}",
+    "!connect me to {callee}", "!call up {callee}",
 ]
 # (action, fixed fields, phrasings). A slot's value goes into the field of its name (see say()).
 RULES = [
@@ -75,11 +77,11 @@ RULES = [
     ("change_volume", {"direction": "up"}, [
         "!turn (it|the volume|the sound|the music) up", "louder", "!make it louder", "I can't hear (it|this|anything)",
         "!turn up the (volume|sound|music)", "volume up", "!raise the volume", "this is too quiet",
-        "a bit louder", "!increase the (volume|sound)", "more volume", "!crank it up"]),
+        "a bit louder", "!increase the (volume|sound)", "more volume", "!turn it up a (bit|little)"]),
     ("change_volume", {"direction": "down"}, [
         "!turn (it|the volume|the sound|the music) down", "quieter", "!make it quieter", "this is too loud",
         "!turn down the (volume|sound|music)", "volume down", "!lower the volume", "it's way too loud",
-        "a bit quieter", "!decrease the (volume|sound)", "less volume", "not so loud"]),
+        "a bit quieter", "!decrease the (volume|sound)", "less volume", "!make it less loud"]),
     ("set_brightness", {}, [
         "!set the brightness to {percent}", "!turn the brightness to {percent}", "brightness (at|to|) {percent}",
         "!make the (screen|display) {percent} bright", "screen brightness {percent}", "{percent} brightness",
@@ -88,7 +90,8 @@ RULES = [
     ("open_app", {}, [
         "!open {app}", "!launch {app}", "!start {app}", "!open the {app} app", "!show me {app}", "!go to {app}",
         "!start the {app} app", "I (want|need) to use {app}", "!bring up {app}", "!run {app}", "!switch to {app}",
-        "!open up {app}", "I'd like to open {app}", "!fire up {app}", "!take me to the {app} app", "{app} app"]),
+        "!open up {app}", "I'd like to open {app}", "!fire up {app}", "!take me to the {app} app", "{app} app",
+        "!pull up the {app} app", "!let me see {app}", "!get {app} open", "the {app} app", "!bring the {app} app up"]),
     ("play_music", {}, [
         "!play {music}", "!play (some|me some|a little) {music}", "!put on (some|) {music}", "!start playing {music}",
         "I (want|would like) to (hear|listen to) {music}", "!let me hear {music}", "{music}, play it",
@@ -114,7 +117,7 @@ RULES = [
         "!take a (photo|picture) with the front camera", "!snap a selfie", "front camera (photo|picture)"]),
     ("take_photo", {"camera": "back"}, [
         "!take a (photo|picture)", "!shoot a (photo|picture)", "!snap a (photo|picture)", "I want to take a (photo|picture)",
-        "!take a (photo|picture) of (this|that)", "!take a (photo|picture) with the (back|rear|main) camera",
+        "!take a (photo|picture) of (this|that|us|the view)", "!take a (photo|picture) with the (back|rear|main) camera",
         "!capture (this|that)", "one (photo|picture)"]),
     ("take_screenshot", {}, [
         "!take a screenshot", "screenshot", "!capture the screen", "!make a screenshot", "!save (the|this|my) screen as a picture",
@@ -150,7 +153,7 @@ RULES = [
 FIELDS = ["on", "time", "day", "amount", "unit", "name", "number", "percent", "direction", "app", "query", "command",
           "place", "camera", "text", "title", "language", "city"]
 
-# Values as they are answered. Open slots: a quarter of each list is kept for the held-out part.
+# Values as they are answered.
 WORDS = {
     "name": """Anna Ben Carlos Dana Elena Felix Grace Hannah Ivan Julia Kevin Laura Marco Nina Oscar Paula Quentin Rosa
         Sam Tina Uma Victor Wendy Yusuf Zoe Mom Dad Grandma Minji Hiroshi Fatima Liam Olivia Noah Emma Mateo Sofia
@@ -254,7 +257,7 @@ def all_slots():
 
 
 def all_phrasings():
-    """Per group, the phrasings from which a quarter is held out; each as the (action, fixed fields, text) of all its uses."""
+    """Per group, the phrasings from which some are held out; each as the (action, fixed fields, text) of all its uses."""
     groups = []
     for on, phrasings in [(True, TOGGLE_ON), (False, TOGGLE_OFF)]:
         groups.append([[(action, {"on": on}, p.replace("{noun}", "(" + "|".join(flat(nouns)) + ")"))
@@ -275,10 +278,10 @@ def flat(nouns):
     return out
 
 
-def split(rng, values):
-    """(three quarters, one quarter), by chance."""
+def split(rng, values, share):
+    """(the rest, the held-out share), by chance."""
     shuffled = rng.shuffled(values)
-    cut = len(shuffled) - max(1, round(len(shuffled) / 4))
+    cut = len(shuffled) - max(1, round(len(shuffled) * share))
     return shuffled[:cut], shuffled[cut:]
 
 
@@ -410,8 +413,8 @@ def make(n_train, n_heldout, seed):
     rng = Random(seed)
     seen, unseen = {"day": DAYS}, {"day": DAYS}
     for slot, values in all_slots().items():
-        seen[slot], unseen[slot] = split(rng, values)
-    parts = [split(rng, group) for group in all_phrasings()]
+        seen[slot], unseen[slot] = split(rng, values, HELD_OUT_VALUES)
+    parts = [split(rng, group, HELD_OUT_PHRASINGS) for group in all_phrasings()]
     known, new = [group for group, _ in parts], [group for _, group in parts]
     taken = set()
     half = n_heldout // 2
@@ -424,7 +427,7 @@ def make(n_train, n_heldout, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--train", type=int, default=1800)
     parser.add_argument("--heldout", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
