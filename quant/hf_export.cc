@@ -202,7 +202,10 @@ Result<ExportStats> WriteHfDirectory(const ModelFile& source, const HfExportOpti
                                      const ProgressFn& progress, const std::string& stage) {
   CHECK(source.gguf.has_value());
   const Metadata& metadata = source.gguf->metadata;
-  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfigFromGguf(*source.gguf));
+  ASSIGN_OR_RETURN(ModelConfig config, ModelConfigFromGguf(*source.gguf));
+  // GGUF has one name for both, but Transformers' Llama knows no window.
+  if (config.sliding_window > 0 && config.arch == FindArchByHf("llama"))
+    config.arch = FindArchByHf("mistral");
   ASSIGN_OR_RETURN(TokenizerSpec spec, TokenizerSpecFromGguf(metadata, source.path));
   DropPadding(spec);
   const WeightType type = options.type.value_or(DefaultType(source.tensors()));

@@ -119,7 +119,10 @@ class ToFolder(harness.ThimbleCase):
                 self.assertEqual(after["model"]["vocab"], before["model"]["vocab"])
                 self.assertEqual(after["model"]["merges"], before["model"]["merges"])
                 config = json.loads((back / "config.json").read_text())
-                self.assertEqual(config["vocab_size"], json.loads((folder / "config.json").read_text())["vocab_size"])
+                for key in ["vocab_size", "model_type", "architectures", "head_dim", "sliding_window"]:
+                    want = json.loads((folder / "config.json").read_text()).get(key)
+                    if want is not None:  # a window in particular: Transformers' Llama would forget Mistral's
+                        self.assertEqual(config[key], want, key)
                 self.thimble("convert", folder.name, "-o", "again.gguf")
                 self.assertEqual(read_gguf(self.dir / "again.gguf")[1], read_gguf(self.dir / "there.gguf")[1])
 
