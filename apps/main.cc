@@ -1,5 +1,7 @@
 #include <malloc.h>
 
+#include <iostream>
+
 #include "apps/common.h"
 
 int main(int argc, char** argv) {
@@ -15,11 +17,13 @@ int main(int argc, char** argv) {
       "it.");
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
   for (auto add : {AddInspect, AddConvert, AddQuantize, AddDequantize, AddEval, AddReport, AddTune, AddRun,
                    AddChat, AddBench, AddDoctor, AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
     add(app);
   }
   CLI11_PARSE(app, argc, argv);
-  return 0;
+  if (!app.get_subcommands().empty()) return 0;
+  std::cerr << app.help();
+  return 1;
 }
