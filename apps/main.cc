@@ -22,6 +22,12 @@ int main(int argc, char** argv) {
                    AddChat, AddBench, AddDoctor, AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
     add(app);
   }
+  // A repeatable option takes one value each time, so that MODEL may follow it.
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    for (CLI::Option* option : command->get_options()) {
+      if (!option->get_positional()) option->allow_extra_args(false);
+    }
+  }
   CLI11_PARSE(app, argc, argv);
   if (!app.get_subcommands().empty()) return 0;
   std::cerr << app.help();

@@ -98,12 +98,10 @@ void AddQuantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
   AddCommon(*command, *flags);
   command->add_option("--type", flags->mix.type, "One of " + TypeNames() + "; int8 is Q8_0")->required();
-  command
-      ->add_option(
-          "--tensor-type", flags->tensor_types,
-          "PATTERN=TYPE for tensors whose name the regular expression matches, e.g. attn_v=Q8_0; the "
-          "first match wins; repeatable")
-      ->allow_extra_args(false);
+  command->add_option(
+      "--tensor-type", flags->tensor_types,
+      "PATTERN=TYPE for tensors whose name the regular expression matches, e.g. attn_v=Q8_0; the "
+      "first match wins; repeatable");
   command->add_option("--output-tensor-type", flags->output_type, "Type of output.weight");
   command->add_option("--token-embedding-type", flags->embedding_type, "Type of token_embd.weight");
   command->add_flag("--pure", flags->mix.pure, "One type for all matrices, without the mix's exceptions");

@@ -12,6 +12,9 @@ class Basics(harness.ThimbleCase):
     def test_unknown_command_fails(self):
         self.thimble_fails("knit", says="knit")
 
+    def test_a_repeatable_option_leaves_the_model_alone(self):
+        self.thimble_fails("run", "--adapter", "some", "absent.gguf", "-p", "x", says="absent.gguf")
+
     def test_missing_file_is_named(self):
         self.thimble_fails("inspect", "absent.gguf", says="absent.gguf")
 
