@@ -27,7 +27,10 @@
 #include "fuzz/targets.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
+// <sanitizer/allocator_interface.h>, which GCC does not install.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
+                                                         void (*on_free)(const volatile void*));
+extern "C" size_t __sanitizer_get_allocated_size(const volatile void*);
 #endif
 
 namespace thimble {
@@ -56,8 +59,7 @@ void OnMalloc(const volatile void*, size_t size) {
   if (live > g_peak) g_peak = live;
 }
 void OnFree(const volatile void* pointer) {
-  if (pointer != nullptr)
-    g_live -= static_cast<int64_t>(__sanitizer_get_allocated_size(const_cast<void*>(pointer)));
+  if (pointer != nullptr) g_live -= static_cast<int64_t>(__sanitizer_get_allocated_size(pointer));
 }
 #endif
 
