@@ -65,17 +65,16 @@ Result<AtomicFile> AtomicFile::Create(const std::string& path) {
   AtomicFile file;
   file.path_ = path;
   file.temporary_path_ = fmt::format("{}.tmp-{}", path, ::getpid());
+  // Known to signal handlers before it exists. With more than 64 files at once, the destructor still cleans
+  // up.
+  char* copy = ::strdup(file.temporary_path_.c_str());
+  for (size_t i = 0; i < g_temporary_paths.size() && file.slot_ < 0; ++i) {
+    char* expected = nullptr;
+    if (g_temporary_paths[i].compare_exchange_strong(expected, copy)) file.slot_ = static_cast<int>(i);
+  }
+  if (file.slot_ < 0) std::free(copy);
   file.fd_ = ::open(file.temporary_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file.fd_ < 0) return MakeError(ErrorCode::kIo, "{}: cannot create: {}", path, std::strerror(errno));
-  char* copy = ::strdup(file.temporary_path_.c_str());
-  for (size_t i = 0; i < g_temporary_paths.size(); ++i) {
-    char* expected = nullptr;
-    if (g_temporary_paths[i].compare_exchange_strong(expected, copy)) {
-      file.slot_ = static_cast<int>(i);
-      return file;
-    }
-  }
-  std::free(copy);  // more than 64 files at once: the destructor still cleans up, only a signal would not
   return file;
 }
 
