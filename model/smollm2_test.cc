@@ -28,7 +28,8 @@ class SmolLm2Test : public testing::Test {
 };
 
 TEST_F(SmolLm2Test, LogitsAndGreedyTokens) {
-  for (const Json& c : ReadJsonOrDie(kSharedGolden + "golden.json")["cases"]) {
+  const Json golden = ReadJsonOrDie(kSharedGolden + "golden.json");
+  for (const Json& c : golden["cases"]) {
     SCOPED_TRACE(c["name"].get<std::string>());
     const auto ids = c["token_ids"].get<std::vector<int32_t>>();
     const Tensor logits = Logits(ctx_, *model_, ForwardHidden(ctx_, *model_, {.tokens = ids}));

@@ -6,12 +6,13 @@
 namespace thimble {
 namespace {
 
-Json Golden() {
-  return ReadJsonOrDie(THIMBLE_SOURCE_DIR "/tests/golden/train.json");
+const Json& Golden() {
+  static const Json golden = ReadJsonOrDie(THIMBLE_SOURCE_DIR "/tests/golden/train.json");
+  return golden;
 }
 
 TEST(AdamWTest, StepsAsTorchDoes) {
-  for (const Json& run : Golden()["adamw"]) {
+  for (const Json& run : Golden().at("adamw")) {
     // The two halves of the parameters as tensors of their own: state must not mix.
     const auto start = run["start"].get<std::vector<float>>();
     const int64_t half = static_cast<int64_t>(start.size()) / 2;
@@ -44,7 +45,7 @@ TEST(AdamWTest, StepsAsTorchDoes) {
 }
 
 TEST(ScheduleTest, FactorsAreTransformers) {
-  for (const Json& run : Golden()["schedules"]) {
+  for (const Json& run : Golden().at("schedules")) {
     const auto schedule = ParseSchedule(run["name"].get<std::string>());
     ASSERT_TRUE(schedule);
     for (size_t step = 0; step < run["factors"].size(); ++step) {
