@@ -55,9 +55,9 @@ std::optional<Schedule> ParseSchedule(std::string_view name) {
 double ScheduleFactor(Schedule schedule, int64_t step, int64_t warmup, int64_t total) {
   if (step < warmup) return static_cast<double>(step) / static_cast<double>(warmup);
   if (schedule == Schedule::kConstant) return 1;
-  const double progress = std::min(
-      1.0, static_cast<double>(step - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup)));
-  if (schedule == Schedule::kLinear) return 1 - progress;
+  const auto length = static_cast<double>(std::max<int64_t>(1, total - warmup));
+  if (schedule == Schedule::kLinear) return std::max(0.0, static_cast<double>(total - step) / length);
+  const double progress = std::min(1.0, static_cast<double>(step - warmup) / length);
   return 0.5 * (1 + std::cos(3.141592653589793 * progress));
 }
 
