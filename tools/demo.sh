@@ -55,13 +55,13 @@ exact_match "4 bits, before training" before
 
 step "6. Teach it" "LoRA: the 4-bit file stays as it is, and a small adapter is trained on top of those very weights."
 run $thimble tune $out/4bit.gguf --data $out/data/train.jsonl -o $out/adapter \
-  --rank 8 --lora-alpha 16 --learning-rate 1e-3 --batch-size 8 --warmup-steps 10
+  --rank 8 --lora-alpha 16 --learning-rate 2e-3 --batch-size 4 --warmup-steps 20
 
 step "7. Score it with the adapter" "The same held-out commands, none of which was in the training data."
 exact_match "4 bits with the adapter" after --adapter $out/adapter
 
 step "8. Talk with it" "The same base file each time, without and with the adapter."
-for command in "torch on please" "wake me at half past six tomorrow morning" "tell Naomi that the parcel is here" \
+for command in "torch on please" "wake me up tomorrow at half past six in the morning" "tell Naomi that the parcel is here" \
                "could you turn the brightness down to 35 percent" "how do you say see you soon in Icelandic"; do
   echo "   you:      $command"
   for adapter in "" $out/adapter; do

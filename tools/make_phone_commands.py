@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes phone commands in everyday words, each with its answer as compact JSON, to train an adapter and to score it.
 
-  tools/make_phone_commands.py OUT-DIR [--train 1800] [--heldout 200] [--seed 7]
+  tools/make_phone_commands.py OUT-DIR [--train 2500] [--heldout 200] [--seed 7]
 
 Writes OUT-DIR/train.jsonl and OUT-DIR/heldout.jsonl, one {"messages": [system, user, assistant], "unseen": ...} a line.
 
@@ -27,13 +27,15 @@ TOGGLE_ON = [
     "!(turn|switch) on {noun}", "!(turn|switch) {noun} on", "{noun} on", "!(enable|activate) {noun}", "!put {noun} on",
     "I (want|need) {noun} on", "I'd like to have {noun} on", "!make sure {noun} is on", "!start {noun}",
     "can I have {noun} on", "(time|it's time) to turn on {noun}", "!get {noun} (on|running|going)",
-    "{noun} should be on", "!go ahead and turn on {noun}", "why is {noun} off, turn it on", "!let's have {noun} on",
+    "{noun} should be on", "!go ahead and turn on {noun}", "!let's have {noun} on", "!set {noun} to on",
+    "!turn {noun} back on", "{noun} on (again|now)",
 ]
 TOGGLE_OFF = [
     "!(turn|switch) off {noun}", "!(turn|switch) {noun} off", "{noun} off", "!(disable|deactivate) {noun}",
     "I (want|need) {noun} off", "I don't need {noun} (anymore|any more|now)", "!make sure {noun} is off", "!stop {noun}",
     "can I have {noun} off", "(time|it's time) to turn off {noun}", "no more {noun}", "!shut off {noun}",
-    "{noun} should be off", "!go ahead and turn off {noun}", "why is {noun} on, turn it off", "enough of {noun}",
+    "{noun} should be off", "!go ahead and turn off {noun}", "!let's have {noun} off", "!set {noun} to off",
+    "!turn {noun} back off", "{noun} off (again|now)",
 ]
 TOGGLES = {
     "set_torch": ["(the|my|) torch", "(the|my|) flashlight", "the light of the phone"],
@@ -75,13 +77,15 @@ RULES = [
         "!put the (volume|sound) at {percent}", "!change the (volume|sound) to {percent}", "I want the volume at {percent}",
         "!make the volume {percent}", "!bring the (volume|sound) to {percent}", "sound level {percent}"]),
     ("change_volume", {"direction": "up"}, [
-        "!turn (it|the volume|the sound|the music) up", "louder", "!make it louder", "I can't hear (it|this|anything)",
+        "!turn (it|the volume|the sound|the music) up", "louder", "!make it louder",
         "!turn up the (volume|sound|music)", "volume up", "!raise the volume", "this is too quiet",
-        "a bit louder", "!increase the (volume|sound)", "more volume", "!turn it up a (bit|little)"]),
+        "a bit louder", "!increase the (volume|sound)", "more volume", "!turn it up a (bit|little)",
+        "!put the volume up", "I need it louder", "it should be louder", "the volume is too low", "!make this louder"]),
     ("change_volume", {"direction": "down"}, [
         "!turn (it|the volume|the sound|the music) down", "quieter", "!make it quieter", "this is too loud",
         "!turn down the (volume|sound|music)", "volume down", "!lower the volume", "it's way too loud",
-        "a bit quieter", "!decrease the (volume|sound)", "less volume", "!make it less loud"]),
+        "a bit quieter", "!decrease the (volume|sound)", "less volume", "!make it less loud",
+        "!put the volume down", "I need it quieter", "it should be quieter", "the volume is too high", "!make this quieter"]),
     ("set_brightness", {}, [
         "!set the brightness to {percent}", "!turn the brightness to {percent}", "brightness (at|to|) {percent}",
         "!make the (screen|display) {percent} bright", "screen brightness {percent}", "{percent} brightness",
@@ -93,19 +97,23 @@ RULES = [
         "!open up {app}", "I'd like to open {app}", "!fire up {app}", "!take me to the {app} app", "{app} app",
         "!pull up the {app} app", "!let me see {app}", "!get {app} open", "the {app} app", "!bring the {app} app up"]),
     ("play_music", {}, [
-        "!play {music}", "!play (some|me some|a little) {music}", "!put on (some|) {music}", "!start playing {music}",
+        "!play (some|me some|a little|) {music}", "!put on (some|) {music}", "!start playing {music}",
         "I (want|would like) to (hear|listen to) {music}", "!let me hear {music}", "{music}, play it",
         "play music: {music}", "I'm in the mood for {music}", "!put {music} on", "how about (some|) {music}",
         "!let's listen to {music}", "!stream (some|) {music}"]),
     ("media", {"command": "pause"}, [
         "!pause (the music|the song|it|this|)", "!stop the music", "!hold the music", "music off", "!pause playback",
-        "!stop playing", "!make the music stop", "!interrupt the music"]),
+        "!stop playing", "!make the music stop", "!interrupt the music",
+        "!pause my music", "pause, please", "!stop (the|this) song", "no more music"]),
     ("media", {"command": "next"}, [
         "!skip (this|it|this song|this track)", "next (song|track)", "!play the next (song|track|one)",
-        "I don't like this song, next", "!go to the next (song|track)", "!skip ahead", "another (song|track)"]),
+        "I don't like this song, next", "!go to the next (song|track)", "!skip ahead", "another (song|track)",
+        "!skip to the next (song|track)", "!give me the next (song|track)", "!jump to the next (song|track)", "!change the song"]),
     ("media", {"command": "previous"}, [
         "previous (song|track)", "!play the (last|previous) (song|track) again", "!go back (one|a) (song|track)",
-        "!go to the previous (song|track)", "back to the (last|previous) song", "!play the one before"]),
+        "!go to the previous (song|track)", "back to the (last|previous) song", "!play the one before",
+        "the (song|track) before this one", "!repeat the last (song|track)", "!jump back (one|a) (song|track)",
+        "!give me the previous (song|track)"]),
     ("navigate", {}, [
         "!navigate to {place}", "!take me to {place}", "!show me the way to {place}", "how do I get to {place}",
         "directions to {place}", "!give me directions to {place}", "!guide me to {place}", "route to {place}",
@@ -114,11 +122,13 @@ RULES = [
         "I'm lost, how do I get to {place}", "!plan a route to {place}", "!lead me to {place}"]),
     ("take_photo", {"camera": "front"}, [
         "!take a selfie", "selfie", "!take a (photo|picture) of me", "I want (a|to take a) selfie", "!shoot a selfie",
-        "!take a (photo|picture) with the front camera", "!snap a selfie", "front camera (photo|picture)"]),
+        "!take a (photo|picture) with the front camera", "!snap a selfie", "front camera (photo|picture)",
+        "!make a selfie", "I need a selfie", "a selfie of us", "!use the front camera for a (photo|picture)"]),
     ("take_photo", {"camera": "back"}, [
         "!take a (photo|picture)", "!shoot a (photo|picture)", "!snap a (photo|picture)", "I want to take a (photo|picture)",
         "!take a (photo|picture) of (this|that|us|the view)", "!take a (photo|picture) with the (back|rear|main) camera",
-        "!capture (this|that)", "one (photo|picture)"]),
+        "!capture (this|that)", "one (photo|picture)",
+        "!make a (photo|picture)", "I need a (photo|picture) of this", "!use the back camera for a (photo|picture)"]),
     ("take_screenshot", {}, [
         "!take a screenshot", "screenshot", "!capture the screen", "!make a screenshot", "!save (the|this|my) screen as a picture",
         "I need a screenshot", "!grab (the|this|my) screen", "!screenshot this"]),
@@ -138,7 +148,7 @@ RULES = [
         "!translate {phrase} into {language}", "!translate {phrase} to {language}", "how do you say {phrase} in {language}",
         "what is {phrase} in {language}", "how do I say {phrase} in {language}", "!say {phrase} in {language}",
         "what's {language} for {phrase}", "!tell me how to say {phrase} in {language}", "{language} for {phrase}",
-        "!put {phrase} into {language}", "{phrase} in {language}", "I need {phrase} in {language}"]),
+        "!put {phrase} into {language}", "{phrase} in {language}", "I need to say {phrase} in {language}"]),
     ("get_weather", {}, [
         "what's the weather (like|) in {city} {day}", "weather in {city} {day}", "how is the weather in {city} {day}",
         "will it rain in {city} {day}", "do I need an umbrella {day} in {city}", "!show me the weather for {city} {day}",
@@ -198,8 +208,8 @@ LISTS = {
         coffee with (Nina|Paula|Jack); guitar lesson; massage; weekly review; opera; barbecue; physical therapy;
         house viewing; choir practice""",
     "phrase": """good morning; thank you; where is the station; how much is this; good night; I am hungry; see you later;
-        the bill please; I love you; where is the bathroom; excuse me; I don't understand; happy birthday; good luck;
-        a table for two; I am lost; how are you; nice to meet you; one beer please; I need a doctor; what time is it;
+        the bill; I love you; where is the bathroom; excuse me; I don't understand; happy birthday; good luck;
+        a table for two; I am lost; how are you; nice to meet you; one beer; I need a doctor; what time is it;
         have a nice day; can you help me; welcome; I am sorry; the food is great; how far is it; I am allergic to nuts;
         congratulations; a glass of water; good evening; I am from Canada""",
     "music": """jazz; classical music; the Beatles; Mozart; hip hop; rock music; piano music; Taylor Swift; my workout playlist;
@@ -248,7 +258,7 @@ def items(text):
 
 def all_slots():
     slots = {**WORDS, **{name: items(text) for name, text in LISTS.items()}}
-    slots["time"] = [(hour, minute) for hour in range(24) for minute in range(0, 60, 5)]
+    slots["time"] = [(hour, minute) for hour in range(5, 24) for minute in range(0, 60, 5)]
     slots["duration"] = [(n, unit) for unit, last in [("seconds", 60), ("minutes", 60), ("hours", 13)]
                          for n in range(2, last)]
     slots["percent"] = list(range(0, 101))
@@ -290,21 +300,27 @@ def choose(rng, phrasing):
     return re.sub(r"\s+", " ", text).strip()
 
 
+def twelve_hours(value):
+    """7:05 pm: the clock that people speak by. Another one would be arithmetic, which is the phone's part."""
+    hour, minute = value
+    return f"{(hour + 11) % 12 + 1}:{minute:02} {'am' if hour < 12 else 'pm'}"
+
+
 def say_time(rng, value):
     """One of the ways to say a time that leave no doubt about the half of the day."""
     hour, minute = value
-    if (hour, minute) in [(12, 0), (0, 0)] and rng.chance(0.5):
-        return "noon" if hour else "midnight"
-    half = "am" if hour < 12 else "pm"
-    twelve = (hour + 11) % 12 + 1
-    part = "at night" if hour < 4 else "in the morning" if hour < 12 else "in the afternoon" if hour < 18 else "in the evening"
-    styles = [f"{hour:02}:{minute:02}", f"{twelve}:{minute:02} {half}", f"{twelve}:{minute:02}{half}"]
+    if value == (12, 0) and rng.chance(0.5):
+        return "noon"
+    clock, half = twelve_hours(value).split()
+    twelve = ONES[(hour + 11) % 12 + 1]
+    part = "in the morning" if hour < 12 else "in the afternoon" if hour < 18 else "in the evening"
+    styles = [f"{clock} {half}", f"{clock}{half}", f"{clock} {part}"]
     if minute == 0:
-        styles += [f"{twelve} {half}", f"{twelve}{half}", f"{ONES[twelve]} {part}", f"{twelve} o'clock {part}"]
+        styles += [f"{clock[:-3]} {half}", f"{clock[:-3]}{half}", f"{twelve} {part}", f"{clock[:-3]} o'clock {part}"]
     if minute == 30:
-        styles += [f"half past {ONES[twelve]} {part}"]
+        styles += [f"half past {twelve} {part}"] * 2
     if minute == 15:
-        styles += [f"quarter past {ONES[twelve]} {part}"]
+        styles += [f"quarter past {twelve} {part}"] * 2
     return rng.pick(styles)
 
 
@@ -320,7 +336,7 @@ def say_percent(rng, value):
 def say(rng, slot, value):
     """(spoken, answer fields) of a value."""
     if slot == "time":
-        return say_time(rng, value), {"time": f"{value[0]:02}:{value[1]:02}"}
+        return say_time(rng, value), {"time": twelve_hours(value)}
     if slot == "duration":
         number = ONES[value[0]] if value[0] <= 12 and rng.chance(0.4) else str(value[0])
         return f"{number} {value[1]}", {"amount": value[0], "unit": value[1]}
@@ -405,7 +421,7 @@ def has_open_slot(group):
 
 def dealt(groups):
     """Groups that spell many commands, more often than those that soon run out."""
-    return [group for group in groups for _ in range(3 if has_open_slot(group) else len(group[0]))]
+    return [group for group in groups for _ in range(3 if has_open_slot(group) else max(2, len(group[0])))]
 
 
 def make(n_train, n_heldout, seed):
@@ -427,7 +443,7 @@ def make(n_train, n_heldout, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--train", type=int, default=1800)
+    parser.add_argument("--train", type=int, default=2500)
     parser.add_argument("--heldout", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()

@@ -39,14 +39,14 @@ def values(entries, field):
 class MakePhoneCommands(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.train, cls.heldout = maker.make(1800, 200, 7)
+        cls.train, cls.heldout = maker.make(2500, 200, 7)
         cls.new_values = [entry for entry in cls.heldout if entry["unseen"] == "values"]
         cls.new_phrasings = [entry for entry in cls.heldout if entry["unseen"] == "phrasing"]
 
     def test_no_command_occurs_twice(self):
         commands = [maker.normalised(user(entry)) for entry in self.train + self.heldout]
-        self.assertEqual(len(commands), 2000)
-        self.assertEqual(len(set(commands)), 2000)
+        self.assertEqual(len(commands), 2700)
+        self.assertEqual(len(set(commands)), 2700)
 
     def test_held_out_values_never_occur_in_training(self):
         self.assertEqual(len(self.new_values), 100)
