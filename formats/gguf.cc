@@ -15,7 +15,7 @@ constexpr uint32_t kVersion = 3;
 constexpr uint32_t kDefaultAlignment = 32;
 constexpr size_t kMaxDimensions = 4;
 constexpr size_t kMaxTensorName = 64;  // GGML_MAX_NAME, the terminating zero included when ggml reads
-constexpr size_t kMaxKey = 65535;
+constexpr size_t kMaxKey = 1024;       // GGUF allows 65535, but errors quote keys
 
 uint64_t RoundUp(uint64_t n, uint64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -54,6 +54,15 @@ class Reader {
     std::string text(reinterpret_cast<const char*>(bytes_.data() + offset_), length);
     offset_ += length;
     return text;
+  }
+
+  // A key or a tensor's name. Errors quote it, so damage must not make it half of the file.
+  Result<std::string> Name(std::string_view field) {
+    const uint64_t at = offset_;
+    ASSIGN_OR_RETURN(std::string name, String(field));
+    if (name.size() <= kMaxKey) return name;
+    offset_ = at;
+    return Fail("{} is {} bytes long, more than {}", field, name.size(), kMaxKey);
   }
 
   // A number of elements, each at least `element_bytes` long in the file, so that nothing is allocated for a
@@ -174,7 +183,7 @@ std::optional<uint64_t> TensorBytes(const WeightTypeInfo& type, const std::vecto
 
 Result<PendingTensor> ReadTensorInfo(Reader& in) {
   PendingTensor tensor;
-  ASSIGN_OR_RETURN(tensor.info.name, in.String("a tensor's name"));
+  ASSIGN_OR_RETURN(tensor.info.name, in.Name("a tensor's name"));
   const std::string& name = tensor.info.name;
   ASSIGN_OR_RETURN(const uint32_t n_dimensions, in.Number<uint32_t>("the dimensions of " + name));
   if (n_dimensions > kMaxDimensions) return in.Fail("tensor '{}' has {} dimensions", name, n_dimensions);
@@ -269,8 +278,7 @@ Result<GgufFile> ReadGguf(const std::string& path) {
   ASSIGN_OR_RETURN(const uint64_t n_tensors, in.Count("the number of tensors", 24));
   ASSIGN_OR_RETURN(const uint64_t n_keys, in.Count("the number of metadata keys", 13));
   for (uint64_t i = 0; i < n_keys; ++i) {
-    ASSIGN_OR_RETURN(const std::string key, in.String("a metadata key"));
-    if (key.size() > kMaxKey) return in.Fail("a metadata key is {} bytes long", key.size());
+    ASSIGN_OR_RETURN(const std::string key, in.Name("a metadata key"));
     if (gguf.metadata.Has(key)) return in.Fail("metadata key '{}' appears twice", key);
     ASSIGN_OR_RETURN(MetadataValue value, ReadMetadataValue(in, key));
     gguf.metadata.Set(key, std::move(value));

@@ -38,6 +38,7 @@ namespace {
 
 constexpr unsigned kSecondsPerLoad = 10;
 constexpr size_t kAllocationFloor = size_t{8} << 20, kAllocationPerByte = 32;
+constexpr size_t kLongestMessage = 5000;
 
 // What is being loaded, for the last words of a dying process.
 char g_doing[512];
@@ -146,6 +147,8 @@ class BadInput {
                                   : scratch_.path().substr(0, scratch_.path().rfind('/'));
     const size_t name = message.find(where);
     const std::string rest = name == std::string::npos ? message : message.substr(name + where.size());
+    if (message.size() > kLongestMessage)
+      return static_cast<void>(Complain("an error of many pages", message.substr(0, 200)));
     // "byte 12", "line 3", 'a field' or a.key
     static const std::regex place("byte|line|\"|'|[a-z_]+[._][a-z_]+|empty|field|not a GGUF");
     if (name == std::string::npos) Complain("error does not name the file", message);
