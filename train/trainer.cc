@@ -192,7 +192,8 @@ class TrainRun {
                                                 .total = static_cast<double>(total_),
                                                 .unit = "steps",
                                                 .note = Note(result.loss)});
-    if (go_on) return {};
+    if (go_on || step + 1 == total_)
+      return {};  // after the last step, the adapter itself is what is to be saved
     RETURN_IF_ERROR(Checkpoint(step + 1));
     return MakeError(ErrorCode::kCancelled, "interrupted after step {}; go on with --resume {}", step + 1,
                      CheckpointPath(step + 1));
