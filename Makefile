@@ -6,10 +6,11 @@ TEST_JOBS ?= 2
 # The first build shows its progress; later ones speak only when something is wrong.
 NINJA_FLAGS ?= $(if $(wildcard $(BUILD)/bin/thimble),--quiet)
 
-.PHONY: help setup build demo test bench peers lint lint-full asan clean
+.PHONY: help setup build demo test test-arm64 bench peers lint lint-full asan clean
 help:
 	@echo "make demo       shrink, prove, teach and run a small model, start to end"
 	@echo "make test       build and run all tests"
+	@echo "make test-arm64 cross-compile for 64-bit ARM and run all tests in an emulator (an hour or more)"
 	@echo "make build      only the program: build/release/bin/thimble"
 	@echo "make bench      measure speed on this machine"
 	@echo "make peers      a Python environment with the tools that we compare with (bench/peers/venv)"
@@ -33,6 +34,16 @@ test: build
 	@python3 tools/fetch_model.py --quiet smollm2 || \
 	  echo "make test: without the model, the tests that need it are skipped"
 	@ctest --test-dir $(BUILD) --output-on-failure --parallel $(TEST_JOBS)
+
+# A processor without the dot product, one with it, and one with everything that the emulator knows, SMMLA included.
+ARM64_CPUS ?= cortex-a72 neoverse-n1 max
+test-arm64:
+	@tools/setup_arm64.sh
+	@$(MAKE) --no-print-directory build PRESET=arm64
+	@for cpu in $(ARM64_CPUS); do \
+	  echo "--- QEMU_CPU=$$cpu" && \
+	  QEMU_CPU=$$cpu ctest --test-dir build/arm64 --output-on-failure --parallel $(TEST_JOBS) || exit 1; \
+	done
 
 bench: build
 	@tools/bench.sh

@@ -19,7 +19,7 @@ static_assert(sizeof(ActivationBlock) == 40, "the kernels rely on this layout");
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
-  const char* name;  // "ref", "avx2", "avx512", "neon"
+  const char* name;  // "ref", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm"
 
   // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
   // c[m,n] = a[m,k] * b[n,k]^T
