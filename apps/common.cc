@@ -11,6 +11,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 namespace thimble {
@@ -29,10 +30,6 @@ void OnInterrupt(int) {
 void OnTerminate(int signal) {
   RemoveTemporaryFiles();
   _exit(128 + signal);
-}
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 std::string HumanTime(double seconds) {

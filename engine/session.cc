@@ -1,7 +1,7 @@
 #include "engine/session.h"
+#include "base/clock.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 namespace thimble {
@@ -9,10 +9,6 @@ namespace {
 
 constexpr int64_t kPrefillChunk = 512;
 constexpr int64_t kDefaultContext = 4096;
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Holds back text that may turn out to be the beginning of a stop string.
 class StopFilter {

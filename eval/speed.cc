@@ -1,18 +1,14 @@
 #include "eval/speed.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/random.h"
 #include "eval/perplexity.h"
 
 namespace thimble {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Logits of the last token only, as generation needs them.
 void Feed(const Context& ctx, const Model& model, KvCache& cache, std::span<const int32_t> tokens) {

@@ -1,18 +1,14 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 
+#include "base/clock.h"
 #include "train/checkpoint.h"
 
 namespace thimble {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
   std::vector<Tensor> tensors;
