@@ -3,6 +3,8 @@
 # as packages of this system, our libraries' arm64 packages unpacked into build/arm64-sysroot. Debian and Ubuntu only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=tools/apt_install.sh
+source tools/apt_install.sh
 
 tools=(g++-aarch64-linux-gnu qemu-user)
 libraries=(libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev
@@ -12,25 +14,6 @@ ours='fmt|nlohmann|expected|cli11|pcre2-(dev|8|16|32|posix)|utf8proc|gtest|gmock
 sysroot=$PWD/build/arm64-sysroot
 
 say() { echo "setup_arm64: $*" >&2; }
-
-install_tools() {
-  local missing=() package as_root=()
-  for package in "${tools[@]}"; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-  done
-  [ ${#missing[@]} -eq 0 ] && return
-  if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null; then
-      say "neither root nor sudo. Have these packages installed, then run this again: ${missing[*]}"
-      exit 1
-    fi
-    as_root=(sudo)
-  fi
-  say "installing ${missing[*]}"
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-  "${apt[@]}" update </dev/null >/dev/null
-  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
-}
 
 # With lists of its own, so that this system need not be told of a second architecture.
 make_sysroot() {
@@ -64,5 +47,5 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
   say "the contents of the arm64 packages ${libraries[*]}"
   exit 1
 fi
-install_tools
+apt_install "${tools[@]}"
 [ "$(cat "$sysroot/packages" 2>/dev/null)" = "${libraries[*]}" ] || make_sysroot
