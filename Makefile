@@ -39,7 +39,8 @@ bench: build
 	@tools/bench.sh
 
 # QUICK=1: the rows that matter most, in a few minutes.
-bench-peers: build peers
+bench-peers: build
+	@tools/setup_peers.sh --openvino
 	@python3 tools/fetch_model.py --quiet smollm2
 	@bench/peers.py $(if $(QUICK),--quick)
 

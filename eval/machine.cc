@@ -1,5 +1,6 @@
 #include "eval/machine.h"
 
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -119,6 +120,18 @@ Result<MachineSpeed> MeasureMachine(const Context& ctx) {
   ASSIGN_OR_RETURN(speed.read_huge, MeasureRead(ctx.pool, true));
   speed.int8 = MeasureInt8(ctx);
   return speed;
+}
+
+std::string DescribeMachine(const MachineSpeed& speed, const std::string& kernels) {
+  std::string text =
+      fmt::format("memory is read at {:.1f} GB/s in ordinary pages", speed.read_ordinary / 1e9);
+  text += speed.read_huge > 0 ? fmt::format(" and {:.1f} GB/s in huge pages", speed.read_huge / 1e9)
+                              : std::string(" (no huge pages here)");
+  if (speed.int8 > 0) {
+    text +=
+        fmt::format("; {} multiplies int8 at {:.0f} G multiply-adds/s at best", kernels, speed.int8 / 1e9);
+  }
+  return text;
 }
 
 }  // namespace thimble

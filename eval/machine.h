@@ -1,6 +1,8 @@
 // What this machine could do at best: the bounds that speeds are held against.
 #pragma once
 
+#include <string>
+
 #include "base/result.h"
 #include "ops/context.h"
 
@@ -17,5 +19,8 @@ struct MachineSpeed {
 
 // Takes about a second and 256 MB, far more than caches hold.
 Result<MachineSpeed> MeasureMachine(const Context& ctx);
+
+// "memory is read at 24.0 GB/s in ordinary pages and 44.0 GB/s in huge pages; avx512 ..."
+std::string DescribeMachine(const MachineSpeed& speed, const std::string& kernels);
 
 }  // namespace thimble

@@ -41,16 +41,9 @@ std::string CsvField(const Json& value) {
 
 std::string MachineLines(const std::vector<SpeedRow>& rows, const MachineSpeeds& machines) {
   std::string text;
-  for (const auto& [threads, m] : machines) {
-    text += fmt::format("{} thread{}: memory is read at {:.1f} GB/s in ordinary pages", threads,
-                        threads == 1 ? "" : "s", m.read_ordinary / 1e9);
-    text += m.read_huge > 0 ? fmt::format(" and {:.1f} GB/s in huge pages", m.read_huge / 1e9)
-                            : std::string(" (no huge pages here)");
-    if (m.int8 > 0) {
-      text += fmt::format("; {} multiplies int8 at {:.0f} G multiply-adds/s at best", rows.front().kernels,
-                          m.int8 / 1e9);
-    }
-    text += "\n";
+  for (const auto& [threads, speed] : machines) {
+    text += fmt::format("{} thread{}: {}\n", threads, threads == 1 ? "" : "s",
+                        DescribeMachine(speed, rows.front().kernels));
   }
   return text;
 }

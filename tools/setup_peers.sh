@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes what we measure ourselves against in bench/peers/: a Python environment (minutes, gigabytes), and llama.cpp, which
 # its llama-cpp-python builds from source for this processor, behind a small program of C functions (bench/llama_peer.cc).
-# Nothing that Thimble builds, tests or runs by default needs it.
+# --openvino: also OpenVINO GenAI, in an environment of its own. Nothing that Thimble builds, tests or runs by default
+# needs any of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,3 +38,9 @@ need avx512_vnni AVX512_VNNI
 need avx512_bf16 AVX512_BF16
 need asimddp DOTPROD
 need i8mm MATMUL_INT8
+
+openvino=bench/peers/openvino
+if [ "${1:-}" = --openvino ] && [ ! -x $openvino/bin/pip ]; then
+  python3 -m venv $openvino
+  $openvino/bin/pip install --quiet --disable-pip-version-check openvino-genai==2026.4.1.0
+fi

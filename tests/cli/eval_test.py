@@ -124,6 +124,7 @@ class Eval(harness.ThimbleCase):
     def test_doctor(self):
         self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": ""}), r"kernels used +\w+: the best")
         self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": "ref"}), r"kernels used +ref: named by")
+        self.assertRegex(self.thimble("doctor", "--measure"), r"huge pages +\w+\ninstruction sets +\w[^$]*with 1 thread +memory is read")
         self.thimble_fails("doctor", env={"THIMBLE_ISA": "abacus"}, says="abacus")
 
 
