@@ -52,9 +52,13 @@ std::function<void()> Runs(std::function<Status()> body) {
 }
 
 void ComputeFlags::Add(CLI::App& command, const std::string& default_compute) {
-  compute = default_compute;
   command.add_option("-t,--threads", threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));
+  AddCompute(command, default_compute);
+}
+
+void ComputeFlags::AddCompute(CLI::App& command, const std::string& default_compute) {
+  compute = default_compute;
   command
       .add_option(
           "--compute", compute,

@@ -43,6 +43,7 @@ struct ComputeFlags {
   int threads = 0;
   std::string compute = "int8";
   void Add(CLI::App& command, const std::string& default_compute = "int8");
+  void AddCompute(CLI::App& command, const std::string& default_compute = "int8");  // without --threads
   // Valid for the life of the process.
   Result<Context> MakeContext() const;
 };

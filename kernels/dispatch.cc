@@ -36,6 +36,7 @@ void FillAvx2(KernelTable* table) {
   avx2::FillRows(table);
   avx2::FillDecode(table);
   avx2::FillMatmulQ(table);
+  avx2::FillPeak(table);
 }
 
 void FillAvx512(KernelTable* table) {
@@ -44,6 +45,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillRows(table);
   avx512::FillDecode(table);
   avx512::FillMatmulQ(table);
+  avx512::FillPeak(table);
 }
 
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.

@@ -9,6 +9,7 @@
   void FillRows(KernelTable* table);    \
   void FillDecode(KernelTable* table);  \
   void FillMatmulQ(KernelTable* table); \
+  void FillPeak(KernelTable* table);    \
   }
 
 namespace thimble {
