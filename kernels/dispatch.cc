@@ -1,6 +1,8 @@
 // Which tiers this CPU runs, and which one is used.
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -64,6 +66,12 @@ void FillAvx512Bf16(KernelTable* table) {
   avx512_bf16::FillMatmulBf16(table);
 }
 
+void FillAmx(KernelTable* table) {
+  FillAvx512Bf16(table);
+  amx::FillMatmulQ(table);
+  amx::FillMatmulBf16(table);
+}
+
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.
 bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -85,6 +93,16 @@ bool HasAvx512() {
 bool HasAvx512Bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return HasAvx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
+}
+
+// Tiles, BF16 and int8: bits 24, 22 and 25 of leaf 7. The system must also grant the process their state, 8
+// KiB a thread (Linux, Documentation/arch/x86/xstate.rst).
+bool HasAmx() {
+  constexpr unsigned kBits = 1u << 22 | 1u << 24 | 1u << 25;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return HasAvx512Bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBits) == kBits &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #elif defined(__aarch64__)
 void FillNeon(KernelTable* table) {
@@ -118,8 +136,11 @@ bool HasI8mm() {
 // Best first.
 constexpr Tier kTiers[] = {
 #if defined(__x86_64__)
-    {"avx512_bf16", HasAvx512Bf16, FillAvx512Bf16}, {"avx512", HasAvx512, FillAvx512},
-    {"avx_vnni", HasAvxVnni, FillAvxVnni},          {"avx2", HasAvx2, FillAvx2},
+    {"amx", HasAmx, FillAmx},
+    {"avx512_bf16", HasAvx512Bf16, FillAvx512Bf16},
+    {"avx512", HasAvx512, FillAvx512},
+    {"avx_vnni", HasAvxVnni, FillAvxVnni},
+    {"avx2", HasAvx2, FillAvx2},
 #elif defined(__aarch64__)
     {"neon_i8mm", HasI8mm, FillNeonI8mm},
     {"neon_dotprod", HasDotprod, FillNeonDotprod},

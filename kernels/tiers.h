@@ -22,6 +22,14 @@ THIMBLE_DECLARE_TIER(avx512)
 namespace avx512_bf16 {
 void FillMatmulBf16(KernelTable* table);
 }
+namespace amx {
+void FillMatmulQ(KernelTable* table);
+void FillMatmulBf16(KernelTable* table);
+}  // namespace amx
+namespace amx_emulated {  // for tests
+void FillMatmulQ(KernelTable* table);
+void FillMatmulBf16(KernelTable* table);
+}  // namespace amx_emulated
 THIMBLE_DECLARE_TIER(neon)
 THIMBLE_DECLARE_TIER(neon_dotprod)
 THIMBLE_DECLARE_TIER(neon_i8mm)

@@ -1,0 +1,72 @@
+// What stands around the matrix tiles, with tiles in plain code: processors that have them are rare.
+#include "kernels/test_support.h"
+#include "kernels/tiers.h"
+
+#if defined(__x86_64__)
+namespace thimble {
+namespace {
+
+// Random blocks whose F16 factors are small numbers would do; what matters is that both see the same.
+std::vector<ActivationBlock> Packed(const KernelTable& kernels, const WeightTypeInfo& info, int64_t n_rows,
+                                    int64_t k) {
+  const size_t type = static_cast<size_t>(info.type), row = RowBytes(info.type, k);
+  std::vector<uint8_t> w = RandomBytes(row * static_cast<size_t>(n_rows), 3);
+  for (uint8_t& byte : w) byte &= 0xbb;  // no exponent of infinity
+  const size_t group_bytes = kernels.packed_bytes[type](k);
+  std::vector<ActivationBlock> packed((group_bytes * static_cast<size_t>((n_rows + 15) / 16) + 63) / 64);
+  for (int64_t j = 0; j < n_rows; j += 16) {
+    kernels.pack_rows[type](
+        std::min<int64_t>(16, n_rows - j), k, w.data() + static_cast<size_t>(j) * row, row,
+        reinterpret_cast<uint8_t*>(packed.data()) + static_cast<size_t>(j) / 16 * group_bytes);
+  }
+  return packed;
+}
+
+TEST(AmxTest, IntegerProductsEqualAvx512s) {
+  const KernelTable* const avx512 = FindKernels("avx512");
+  if (avx512 == nullptr) GTEST_SKIP() << "the emulation needs AVX-512";
+  KernelTable amx = *avx512;
+  amx_emulated::FillMatmulQ(&amx);
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.quantized) continue;
+    const size_t type = static_cast<size_t>(info.type);
+    for (int64_t m : {1, 15, 16, 37}) {
+      const int64_t k = m == 37 ? 2560 : 768, n_rows = 2 * m + 3;
+      const auto packed = Packed(amx, info, n_rows, k);
+      const std::vector<float> x = RandomFloats(static_cast<size_t>(m * k), 4);
+      std::vector<ActivationBlock> blocks(x.size() / 32);
+      avx512->quantize_activations(x.data(), blocks.data(), m * k);
+      std::vector<float> expected(static_cast<size_t>(m * n_rows)), y = expected;
+      avx512->matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), expected.data(), n_rows);
+      amx.matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), y.data(), n_rows);
+      EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0)
+          << info.name << ", m " << m;
+    }
+  }
+}
+
+TEST(AmxTest, Bf16ProductsEqualAvx512s) {
+  const KernelTable* const avx512 = FindKernels("avx512_bf16");
+  if (avx512 == nullptr) GTEST_SKIP() << "the packing needs AVX-512 with BF16";
+  KernelTable amx = *avx512;
+  amx_emulated::FillMatmulBf16(&amx);
+  const WeightTypeInfo& info = Info(WeightType::kBF16);
+  for (int64_t k : {2, 30, 32, 576, 1100}) {
+    const int64_t m = k % 7 + 14, n_rows = 35;
+    const auto packed = Packed(amx, info, n_rows, k);
+    const std::vector<float> x = RandomFloats(static_cast<size_t>(m * k), 4);
+    std::vector<uint16_t> rounded(x.size());
+    avx512->round_activations(x.data(), rounded.data(), m * k);
+    std::vector<float> expected(static_cast<size_t>(m * n_rows)), y = expected;
+    avx512->matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), expected.data(), n_rows);
+    amx.matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), y.data(), n_rows);
+    float largest = 0;
+    for (float value : expected) largest = std::max(largest, std::abs(value));
+    for (size_t i = 0; i < y.size(); ++i)
+      ASSERT_NEAR(y[i], expected[i], 1e-5f * largest) << "k " << k << ", " << i;
+  }
+}
+
+}  // namespace
+}  // namespace thimble
+#endif
