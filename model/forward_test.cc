@@ -44,7 +44,7 @@ TEST_P(GoldenTest, CacheInPiecesEqualsTheWhole) {
   const auto ids = RandomIds(45, model_->config().vocab_size, 1);
   const Tensor whole = LogitsOf(ctx_, {.tokens = ids});
   for (const std::vector<int64_t>& pieces : {std::vector<int64_t>{45}, {1, 1, 40, 3}, {13, 32}}) {
-    KvCache cache(model_->config(), 50);
+    KvCache cache(model_->config(), 50, kF32Cache);
     int64_t done = 0;
     for (const int64_t n : pieces) {
       const Tensor part =

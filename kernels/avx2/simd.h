@@ -50,6 +50,9 @@ THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
 THIMBLE_INLINE Vec VecLoadF16(const void* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i_u*>(p)));
 }
+THIMBLE_INLINE void VecStoreF16(void* p, Vec v) {
+  _mm_storeu_si128(static_cast<__m128i_u*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i_u*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));

@@ -49,6 +49,9 @@ THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
 THIMBLE_INLINE Vec VecLoadF16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
 }
+THIMBLE_INLINE void VecStoreF16(void* p, Vec v) {
+  _mm256_storeu_si256(static_cast<__m256i_u*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));

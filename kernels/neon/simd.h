@@ -57,6 +57,10 @@ THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
 THIMBLE_INLINE Vec VecLoadF16(const void* p) {
   return vcvt_f32_f16(LoadAs<float16x4_t>(p));
 }
+THIMBLE_INLINE void VecStoreF16(void* p, Vec v) {
+  const float16x4_t half = vcvt_f16_f32(v);
+  memcpy(p, &half, sizeof(half));
+}
 THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
   return vreinterpretq_f32_u32(vshll_n_u16(LoadAs<uint16x4_t>(p), 16));
 }
