@@ -60,6 +60,47 @@ TEST_P(GoldenTest, CacheInPiecesEqualsTheWhole) {
   }
 }
 
+// What speculative decoding and a cached prefix rely on: to the bit, in whichever pieces a prompt is read.
+TEST_P(GoldenTest, PiecesOfAPromptDoNotChangeResults) {
+  const auto ids = RandomIds(90, model_->config().vocab_size, 1);
+  const auto run = [&](KvTypes types, std::initializer_list<size_t> pieces) {
+    KvCache cache(model_->config(), 90, types);
+    Tensor logits;
+    size_t done = 0;
+    for (const size_t n : pieces) {
+      logits = LogitsOf(ctx_, {.tokens = std::span(ids).subspan(done, n), .cache = &cache});
+      done += n;
+    }
+    return std::vector<float>(logits.row(logits.rows() - 1), logits.row(logits.rows() - 1) + logits.cols());
+  };
+  const std::vector<float> exact = run(kF32Cache, {90});
+  for (const WeightType type : {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0, WeightType::kQ4_0}) {
+    SCOPED_TRACE(Name(type));
+    const KvTypes types{type, type};
+    if (!KvCache::Check(model_->config(), types)) continue;
+    const std::vector<float> whole = run(types, {90});
+    const std::vector<float> pieces = run(types, {60, 20, 10});
+    const float difference = LargestDifference(whole.data(), pieces.data(), static_cast<int64_t>(whole.size()));
+    EXPECT_LE(difference, type == WeightType::kF32 ? 5e-5f : 0.2f);
+  }
+}
+
+TEST_P(GoldenTest, CacheTakesMemoryAsItGrows) {
+  const ModelConfig& c = model_->config();
+  const auto ids = RandomIds(kKeyBlock + 1, c.vocab_size, 1);
+  KvCache cache(c, 1 << 20);
+  EXPECT_EQ(cache.bytes(), 0u);
+  LogitsOf(ctx_, {.tokens = std::span(ids).first(1), .cache = &cache});
+  EXPECT_EQ(cache.bytes(), kKeyBlock * KvCache::BytesPerToken(c, {}));
+  LogitsOf(ctx_, {.tokens = std::span(ids).subspan(1), .cache = &cache});
+  EXPECT_EQ(cache.bytes(), 2 * kKeyBlock * KvCache::BytesPerToken(c, {}));
+  cache.Truncate(0);
+  EXPECT_EQ(cache.bytes(), 2 * kKeyBlock * KvCache::BytesPerToken(c, {}));
+  const size_t numbers = static_cast<size_t>(2 * c.n_layers * c.n_kv_heads * c.head_dim);
+  EXPECT_EQ(KvCache::BytesPerToken(c, {}), numbers * 2);
+  EXPECT_EQ(KvCache::BytesPerToken(c, kF32Cache), numbers * 4);
+}
+
 TEST_P(GoldenTest, PackedSequencesDoNotSeeEachOther) {
   const std::vector<int64_t> lengths{7, 1, 19};
   const auto ids = RandomIds(27, model_->config().vocab_size, 2);

@@ -45,18 +45,20 @@ struct State {
   }
 };
 
+template <typename T>
+void Grow(std::vector<T>& v, int64_t n) {
+  if (v.size() < static_cast<size_t>(n)) v.resize(static_cast<size_t>(n));
+}
+
 // Memory of one thread.
 struct Scratch {
   std::vector<float> q, scores, keys, values, state;
   std::vector<VisibleKeys> visible;
 
   void Resize(int64_t rows, int64_t head_dim) {
-    const auto grow = [](auto& v, int64_t n) {
-      if (v.size() < static_cast<size_t>(n)) v.resize(static_cast<size_t>(n));
-    };
-    grow(q, rows * head_dim), grow(scores, rows * kKeyBlock), grow(visible, rows);
-    grow(keys, kKeyBlock * head_dim), grow(values, kKeyBlock * head_dim);
-    grow(state, 2 * State::Size(rows, head_dim));
+    Grow(q, rows * head_dim), Grow(scores, rows * kKeyBlock), Grow(visible, rows);
+    Grow(keys, kKeyBlock * head_dim), Grow(values, kKeyBlock * head_dim);
+    Grow(state, 2 * State::Size(rows, head_dim));
   }
 };
 
@@ -90,23 +92,26 @@ class Attender {
     StoreResult(piece, total);
   }
 
-  void RunOneSpan(const Piece& piece, int64_t span, const State& part) const {
+  // The same, when the spans are run one by one, in any order, into `parts`, a State each.
+  void RunOneSpan(const Piece& piece, int64_t span, float* parts) const {
     Scratch& scratch = ThreadScratch(Rows(piece), p_.head_dim);
     LoadQueries(piece, scratch);
-    RunSpan(piece, span, scratch, part);
+    RunSpan(piece, span, scratch, Part(piece, span, parts));
   }
-
-  // What Run does after its spans, whose states stand one after another.
   void MergeSpans(const Piece& piece, float* parts) const {
-    const int64_t rows = Rows(piece), d = p_.head_dim, spans = EndSpan(piece) - FirstSpan(piece);
-    const State total = State::At(parts, rows, d);
-    for (int64_t i = 1; i < spans; ++i) {
-      Merge(rows, State::At(parts + i * State::Size(rows, d), rows, d), total);
+    const State total = Part(piece, FirstSpan(piece), parts);
+    for (int64_t span = FirstSpan(piece) + 1; span < EndSpan(piece); ++span) {
+      Merge(Rows(piece), Part(piece, span, parts), total);
     }
     StoreResult(piece, total);
   }
 
  private:
+  State Part(const Piece& piece, int64_t span, float* parts) const {
+    const int64_t rows = Rows(piece), d = p_.head_dim;
+    return State::At(parts + (span - FirstSpan(piece)) * State::Size(rows, d), rows, d);
+  }
+
   void LoadQueries(const Piece& piece, Scratch& scratch) const {
     const int64_t width = group_ * p_.head_dim;
     for (int64_t i = 0; i < piece.n; ++i) {
@@ -191,19 +196,19 @@ class Attender {
 // Splits the spans of few pieces among the threads.
 void RunSpans(const Context& ctx, const Attender& attender, const std::vector<Piece>& pieces, int64_t n_spans,
               int64_t grain, int64_t head_dim) {
-  const int64_t stride = n_spans * State::Size(attender.Rows(pieces.front()), head_dim);
+  int64_t rows = 0;
+  for (const Piece& piece : pieces) rows = std::max(rows, attender.Rows(piece));
+  const int64_t stride = n_spans * State::Size(rows, head_dim);
   thread_local std::vector<float> memory;
-  memory.resize(static_cast<size_t>(stride) * pieces.size());
+  Grow(memory, stride * static_cast<int64_t>(pieces.size()));
   float* parts = memory.data();
   const int64_t items = static_cast<int64_t>(pieces.size()) * n_spans;
   ctx.pool.ParallelFor(items, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const Piece& piece = pieces[static_cast<size_t>(item / n_spans)];
-      const int64_t rows = attender.Rows(piece), i = item % n_spans;
-      if (attender.FirstSpan(piece) + i >= Attender::EndSpan(piece)) continue;
-      const State part =
-          State::At(parts + item / n_spans * stride + i * State::Size(rows, head_dim), rows, head_dim);
-      attender.RunOneSpan(piece, attender.FirstSpan(piece) + i, part);
+      const int64_t span = attender.FirstSpan(piece) + item % n_spans;
+      if (span >= Attender::EndSpan(piece)) continue;
+      attender.RunOneSpan(piece, span, parts + item / n_spans * stride);
     }
   });
   for (size_t i = 0; i < pieces.size(); ++i) {
