@@ -9,7 +9,8 @@ namespace thimble {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr WeightType kCacheTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0, WeightType::kQ4_0};
+constexpr WeightType kCacheTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0,
+                                      WeightType::kQ4_0};
 
 class AttentionKernelsTest : public KernelsTest {
  protected:
@@ -30,7 +31,8 @@ class AttentionKernelsTest : public KernelsTest {
 
 TEST_P(AttentionKernelsTest, OnlyTheCachesTypes) {
   for (const WeightTypeInfo& info : AllWeightTypes()) {
-    const bool expected = std::find(std::begin(kCacheTypes), std::end(kCacheTypes), info.type) != std::end(kCacheTypes);
+    const bool expected =
+        std::find(std::begin(kCacheTypes), std::end(kCacheTypes), info.type) != std::end(kCacheTypes);
     EXPECT_EQ(kernels_.encode_row[static_cast<size_t>(info.type)] != nullptr, expected) << info.name;
     EXPECT_EQ(kernels_.decode_keys[static_cast<size_t>(info.type)] != nullptr, expected) << info.name;
   }
@@ -49,7 +51,8 @@ TEST_P(AttentionKernelsTest, EncodesWithinHalfAStep) {
         float largest = 0;
         for (size_t j = i / 32 * 32; j < i / 32 * 32 + 32; ++j) largest = std::max(largest, std::fabs(x[j]));
         EXPECT_LE(std::fabs(f16[i] - x[i]), std::fabs(x[i]) * 0x1p-11f + 0x1p-25f);
-        // Half a step, and the scale's own rounding to F16. At the end of Q4_0 without a -8, up to a whole step.
+        // Half a step, and the scale's own rounding to F16. At the end of Q4_0 without a -8, up to a whole
+        // step.
         EXPECT_LE(std::fabs(q8[i] - x[i]), largest * (0.5f / 127 + 0x1p-11f) + 0x1p-18f);
         EXPECT_LE(std::fabs(q4[i] - x[i]), largest * (1.0f / 8 + 0x1p-11f) + 0x1p-21f);
       }
@@ -105,9 +108,11 @@ TEST_P(AttentionKernelsTest, DecodesKeys) {
         at += field;
       }
       std::vector<uint8_t> block(size * kKeyBlock);
-      std::vector<float> expected(static_cast<size_t>(head_dim) * kKeyBlock), row(static_cast<size_t>(head_dim));
+      std::vector<float> expected(static_cast<size_t>(head_dim) * kKeyBlock),
+          row(static_cast<size_t>(head_dim));
       for (size_t j = 0; j < kKeyBlock; ++j) {
-        const auto encoded = Encode(type, RandomFloats(static_cast<size_t>(head_dim), static_cast<uint32_t>(j) + 1));
+        const auto encoded =
+            Encode(type, RandomFloats(static_cast<size_t>(head_dim), static_cast<uint32_t>(j) + 1));
         DecodeRow(type, encoded.data(), row.data(), head_dim);
         for (size_t p = 0; p < row.size(); ++p) expected[p * kKeyBlock + j] = row[p];
         size_t at = 0;
@@ -146,7 +151,8 @@ TEST_P(AttentionKernelsTest, StepsOfASoftmaxAddUp) {
     kernels_.softmax_step(kRows, scores.data(), visible[b], max.data(), sum.data(), out.data(), kOut);
     for (size_t r = 0; r < kRows; ++r) {
       for (size_t j = 0; j < kKeyBlock; ++j) {
-        for (size_t i = 0; i < kOut; ++i) out[r * kOut + i] += scores[r * kKeyBlock + j] * static_cast<float>(j + i);
+        for (size_t i = 0; i < kOut; ++i)
+          out[r * kOut + i] += scores[r * kKeyBlock + j] * static_cast<float>(j + i);
       }
     }
   }

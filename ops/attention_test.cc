@@ -91,7 +91,8 @@ TEST_P(AttentionTest, DoesNotLookBehindTheLastKey) {
 // Keys and values in a cache of the given types, whose memory is full of NaN at first.
 class Cache {
  public:
-  Cache(KvTypes types, const AttentionParams& p, int64_t capacity) : format_{types, p.n_kv_heads, p.head_dim} {
+  Cache(KvTypes types, const AttentionParams& p, int64_t capacity)
+      : format_{types, p.n_kv_heads, p.head_dim} {
     for (int64_t i = 0; i < (capacity + kKeyBlock - 1) / kKeyBlock; ++i) {
       memory_.emplace_back(format_.block_bytes(), uint8_t{0xff});
       blocks_.push_back(memory_.back().data());
@@ -106,8 +107,8 @@ class Cache {
 };
 
 // Runs the queries `pieces` at a time, each after its own keys have been stored.
-std::vector<float> InPieces(const Context& ctx, const std::vector<Tensor>& in, KvTypes types, const AttentionParams& p,
-                            const std::vector<int64_t>& pieces) {
+std::vector<float> InPieces(const Context& ctx, const std::vector<Tensor>& in, KvTypes types,
+                            const AttentionParams& p, const std::vector<int64_t>& pieces) {
   const Cache cache(types, p, in[0].rows());
   std::vector<float> y;
   int64_t done = 0;
@@ -122,7 +123,8 @@ std::vector<float> InPieces(const Context& ctx, const std::vector<Tensor>& in, K
   return y;
 }
 
-constexpr WeightType kCacheTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0, WeightType::kQ4_0};
+constexpr WeightType kCacheTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0,
+                                      WeightType::kQ4_0};
 
 // Over several blocks and spans, with the last positions in the middle of a block.
 TEST_P(AttentionTest, AQueryDoesNotDependOnThoseBesideIt) {
@@ -145,8 +147,9 @@ TEST_P(AttentionTest, AQueryDoesNotDependOnThoseBesideIt) {
       const Tensor batch = Attention(ContextOn(three), in[0], in[1], in[2], {{0, kTokens, 0, kTokens}}, p);
       EXPECT_EQ(at_once, std::vector<float>(batch.data(), batch.data() + batch.size()));
       const std::vector<AttentionSegment> segments{{0, kTokens, 0, kTokens}};
-      ExpectNear(at_once.data(), ReferenceAttention({ToMatrix(in[0]), ToMatrix(in[1]), ToMatrix(in[2])}, segments, p),
-                 1e-5, "value");
+      ExpectNear(at_once.data(),
+                 ReferenceAttention({ToMatrix(in[0]), ToMatrix(in[1]), ToMatrix(in[2])}, segments, p), 1e-5,
+                 "value");
     }
   }
 }
