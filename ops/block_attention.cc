@@ -12,9 +12,10 @@ namespace {
 
 constexpr int64_t kRows = 96;             // rows that are multiplied with a block of keys at once
 constexpr int64_t kSpan = 4 * kKeyBlock;  // keys that one thread may be given
+constexpr int64_t kDiagonalRows = 48;     // the same where the causal mask cuts through the block
 // Less work than this (multiply-adds, with those that decoding a block is worth) is not worth a second
 // thread.
-constexpr int64_t kMinWork = 1 << 17;
+constexpr int64_t kMinWork = 1 << 18;
 
 // What one thread does without a pause: the rows of a few queries in all heads that share a kv head, row
 // i * group + h being head h of query i.
@@ -142,25 +143,40 @@ class Attender {
   // Adds the first n_keys of a block.
   void RunBlock(const Piece& piece, int64_t block, int64_t n_keys, Scratch& scratch,
                 const State& state) const {
-    const int64_t rows = Rows(piece), d = p_.head_dim;
+    const int64_t d = p_.head_dim, first_key = block * kKeyBlock;
     const auto [k_type, v_type] = piece.queries->kv.format.types;
     const float* keys = reinterpret_cast<const float*>(piece.queries->kv.keys(block, piece.kv_head));
     if (k_type != WeightType::kF32) {
       kernels_.decode_keys[static_cast<size_t>(k_type)](keys, scratch.keys.data(), d);
       keys = scratch.keys.data();
     }
-    SetVisible(piece, block * kKeyBlock, scratch.visible.data());
-    float* scores = scratch.scores.data();
-    // Whole vectors; the keys behind the last one are not seen.
-    const int64_t columns = (n_keys + 15) / 16 * 16;
-    kernels_.gemm_nn(rows, columns, d, scratch.q.data(), d, keys, kKeyBlock, scores, kKeyBlock, false);
-    kernels_.softmax_step(rows, scores, scratch.visible.data(), state.max, state.sum, state.out, d);
     const float* values = reinterpret_cast<const float*>(piece.queries->kv.values(block, piece.kv_head));
     if (v_type != WeightType::kF32) {
       kernels_.decode_row[static_cast<size_t>(v_type)](values, scratch.values.data(), n_keys * d);
       values = scratch.values.data();
     }
-    kernels_.gemm_nn(rows, d, n_keys, scores, kKeyBlock, values, d, state.out, d, true);
+    SetVisible(piece, first_key, scratch.visible.data());
+    // Where not all see all keys, a few queries at a time: most of what is multiplied is then seen.
+    const bool all = piece.position() + 1 >= first_key + n_keys;
+    const int64_t step = all ? piece.n : std::max<int64_t>(1, kDiagonalRows / group_);
+    for (int64_t i = 0; i < piece.n; i += step) {
+      const int64_t n = std::min(step, piece.n - i), seen = piece.position() + i + n - first_key;
+      if (seen > 0) AddKeys(i * group_, n * group_, keys, values, std::min(seen, n_keys), scratch, state);
+    }
+  }
+
+  // Adds a block's first n_keys to some rows.
+  void AddKeys(int64_t first, int64_t rows, const float* keys, const float* values, int64_t n_keys,
+               Scratch& scratch, const State& state) const {
+    const int64_t d = p_.head_dim;
+    float* scores = scratch.scores.data() + first * kKeyBlock;
+    float* out = state.out + first * d;
+    const int64_t columns = (n_keys + 15) / 16 * 16;  // whole vectors; the keys behind the last are not seen
+    kernels_.gemm_nn(rows, columns, d, scratch.q.data() + first * d, d, keys, kKeyBlock, scores, kKeyBlock,
+                     false);
+    kernels_.softmax_step(rows, scores, scratch.visible.data() + first, state.max + first, state.sum + first,
+                          out, d);
+    kernels_.gemm_nn(rows, d, n_keys, scores, kKeyBlock, values, d, out, d, true);
   }
 
   void SetVisible(const Piece& piece, int64_t first_key, VisibleKeys* visible) const {

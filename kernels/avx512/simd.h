@@ -32,6 +32,10 @@ THIMBLE_INLINE Vec VecSet(float x) {
 THIMBLE_INLINE Vec VecLoad(const float* p) {
   return _mm512_loadu_ps(p);
 }
+// Holds v in a register where the compiler might load it again for each use.
+THIMBLE_INLINE void VecHold(Vec& v) {
+  asm("" : "+v"(v));
+}
 THIMBLE_INLINE void VecStore(float* p, Vec v) {
   _mm512_storeu_ps(p, v);
 }

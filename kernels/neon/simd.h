@@ -35,6 +35,10 @@ THIMBLE_INLINE Vec VecSet(float x) {
 THIMBLE_INLINE Vec VecLoad(const float* p) {
   return vld1q_f32(p);
 }
+// Holds v in a register where the compiler might load it again for each use.
+THIMBLE_INLINE void VecHold(Vec& v) {
+  asm("" : "+w"(v));
+}
 THIMBLE_INLINE void VecStore(float* p, Vec v) {
   vst1q_f32(p, v);
 }
