@@ -13,6 +13,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/check.h"
+
 namespace thimble {
 namespace {
 
@@ -43,6 +45,14 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& pa
 
 MappedFile::~MappedFile() {
   ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+void MappedFile::Release(std::span<const uint8_t> range) const {
+  CHECK(range.data() >= data_ && range.data() + range.size() <= data_ + size_);
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (static_cast<size_t>(range.data() - data_) + page - 1) / page * page;
+  const size_t end = static_cast<size_t>(range.data() + range.size() - data_) / page * page;
+  if (begin < end) ::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {

@@ -21,6 +21,9 @@ class MappedFile {
 
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  // Gives the memory of the pages that lie within `range` back to the system: it is read again when it is
+  // touched.
+  void Release(std::span<const uint8_t> range) const;
 
  private:
   MappedFile(std::string path, const uint8_t* data, size_t size)

@@ -48,7 +48,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::RunPieces(int thread) {
   for (int64_t begin; (begin = next_.fetch_add(grain_, std::memory_order_relaxed)) < n_;) {
-    (*fn_)(begin, std::min(begin + grain_, n_), thread);
+    piece_(fn_, begin, std::min(begin + grain_, n_), thread);
   }
 }
 
@@ -92,16 +92,17 @@ void ThreadPool::WorkerLoop(int thread) {
   }
 }
 
-void ThreadPool::ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& fn) {
+void ThreadPool::Run(int64_t n, int64_t grain, Piece piece, const void* fn) {
   CHECK(grain > 0);
   if (n <= 0) return;
   if (workers_.empty() || n <= grain) {
-    fn(0, n, 0);
+    piece(fn, 0, n, 0);
     return;
   }
   n_ = n;
   grain_ = grain;
-  fn_ = &fn;
+  piece_ = piece;
+  fn_ = fn;
   next_.store(0, std::memory_order_relaxed);
   // A worker counts itself as a sleeper before it looks at the state for the last time, and this thread opens
   // the loop before it looks for sleepers: one of the two sees the other.

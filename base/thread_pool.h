@@ -4,7 +4,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -24,9 +23,20 @@ class ThreadPool {
   // Runs fn(begin, end, thread) over pieces of [0, n) of about `grain` items, on all threads; returns when
   // all are done. Threads take pieces as they become free. `thread` is in [0, n_threads) and unique per
   // running call, so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
-  void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& fn);
+  template <typename Fn>
+  void ParallelFor(int64_t n, int64_t grain, const Fn& fn) {
+    Run(
+        n, grain,
+        [](const void* f, int64_t begin, int64_t end, int thread) {
+          (*static_cast<const Fn*>(f))(begin, end, thread);
+        },
+        &fn);
+  }
 
  private:
+  using Piece = void (*)(const void* fn, int64_t begin, int64_t end, int thread);
+
+  void Run(int64_t n, int64_t grain, Piece piece, const void* fn);
   void WorkerLoop(int thread);
   void RunPieces(int thread);
   bool Join(uint64_t* last_loop);
@@ -36,7 +46,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
   // The loop being run. Written only while no worker is in it.
   int64_t n_ = 0, grain_ = 1;
-  const std::function<void(int64_t, int64_t, int)>* fn_ = nullptr;
+  Piece piece_ = nullptr;
+  const void* fn_ = nullptr;
   std::atomic<int64_t> next_{0};
   // Counts the loops from bit 32 up; bit 31: the loop may be joined; below: the workers that are in it. A
   // worker that comes too late finds the loop closed, so nobody waits for a worker that the system does not

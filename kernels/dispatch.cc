@@ -1,5 +1,7 @@
 // Which tiers this CPU runs, and which one is used.
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -25,6 +27,7 @@ void FillRef(KernelTable* table) {
   ref::FillGemm(table);
   ref::FillRows(table);
   ref::FillDecode(table);
+  ref::FillActivations(table);
   ref::FillMatmulQ(table);
   ref::FillAttention(table);
 }
@@ -36,9 +39,16 @@ void FillAvx2(KernelTable* table) {
   avx2::FillGemm(table);
   avx2::FillRows(table);
   avx2::FillDecode(table);
+  avx2::FillActivations(table);
   avx2::FillMatmulQ(table);
   avx2::FillAttention(table);
   avx2::FillPeak(table);
+}
+
+void FillAvxVnni(KernelTable* table) {
+  FillAvx2(table);
+  avx_vnni::FillMatmulQ(table);
+  avx_vnni::FillPeak(table);
 }
 
 void FillAvx512(KernelTable* table) {
@@ -46,9 +56,15 @@ void FillAvx512(KernelTable* table) {
   avx512::FillGemm(table);
   avx512::FillRows(table);
   avx512::FillDecode(table);
+  avx512::FillActivations(table);
   avx512::FillMatmulQ(table);
   avx512::FillAttention(table);
   avx512::FillPeak(table);
+}
+
+void FillAvx512Bf16(KernelTable* table) {
+  FillAvx512(table);
+  avx512_bf16::FillMatmulBf16(table);
 }
 
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.
@@ -56,10 +72,22 @@ bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
+// Leaf 7, subleaf 1 of CPUID; the name for __builtin_cpu_supports came with GCC 12 and Clang 16.
+bool HasAvxVnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return HasAvx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
+}
+
+// Leaf 7, subleaf 1 of CPUID.
+bool HasAvx512Bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return HasAvx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
 }
 #elif defined(__aarch64__)
 void FillNeon(KernelTable* table) {
@@ -67,6 +95,7 @@ void FillNeon(KernelTable* table) {
   neon::FillGemm(table);
   neon::FillRows(table);
   neon::FillDecode(table);
+  neon::FillActivations(table);
   neon::FillMatmulQ(table);
   neon::FillAttention(table);
 }
@@ -79,7 +108,6 @@ void FillNeonDotprod(KernelTable* table) {
 void FillNeonI8mm(KernelTable* table) {
   FillNeonDotprod(table);
   neon_i8mm::FillMatmulQ(table);
-  neon_i8mm::FillMatmulPairs(table);
 }
 
 bool HasDotprod() {
@@ -94,8 +122,8 @@ bool HasI8mm() {
 // Best first.
 constexpr Tier kTiers[] = {
 #if defined(__x86_64__)
-    {"avx512", HasAvx512, FillAvx512},
-    {"avx2", HasAvx2, FillAvx2},
+    {"avx512_bf16", HasAvx512Bf16, FillAvx512Bf16}, {"avx512", HasAvx512, FillAvx512},
+    {"avx_vnni", HasAvxVnni, FillAvxVnni},          {"avx2", HasAvx2, FillAvx2},
 #elif defined(__aarch64__)
     {"neon_i8mm", HasI8mm, FillNeonI8mm},
     {"neon_dotprod", HasDotprod, FillNeonDotprod},

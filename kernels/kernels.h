@@ -8,13 +8,16 @@
 
 namespace thimble {
 
-// An activation row quantized to int8 in blocks of 32: x[i] ~ scale * q[i].
-struct ActivationBlock {
-  float scale;      // max|x| / 127
-  int16_t sums[2];  // sum of q over the first and the second 16
+// 32 activations as int8: x[i] ~ scale * q[i]. The sums are what weights with an offset or a minimum need: of
+// the first half, of the second half, and of both.
+struct alignas(64) ActivationBlock {
+  float scale;              // max|x| / 127
+  float scaled_sums[3];     // scale * sum of q
+  int32_t negated_sums[3];  // -sum of q
+  int32_t unused;           // 0
   int8_t q[32];
 };
-static_assert(sizeof(ActivationBlock) == 40, "the kernels rely on this layout");
+static_assert(sizeof(ActivationBlock) == 64, "the kernels rely on this layout");
 
 // Keys that attention reads at a time. A block of one head's keys is stored transposed: number p of all keys,
 // then number p + 1; in a quantized type, for each 32 numbers, the F16 scales of all keys and then the codes
@@ -29,7 +32,8 @@ struct VisibleKeys {
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
-  const char* name;  // "ref", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm"
+  const char*
+      name;  // "ref", "avx2", "avx_vnni", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm"
 
   // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
   // c[m,n] = a[m,k] * b[n,k]^T
@@ -47,11 +51,23 @@ struct KernelTable {
 
   // --- Integer products. x -> blocks; n is a multiple of 32.
   void (*quantize_activations)(const float* x, ActivationBlock* blocks, int64_t n);
-  // y[i * ldy + j] = dot(w row j, x row i), for n_rows weight rows of k columns (`w_stride` bytes apart) and
-  // m activation rows (k / 32 blocks each, contiguous). Null entries: the type has no integer product; decode
-  // instead.
-  void (*matmul_q[kMaxWeightTypes])(int64_t m, int64_t n_rows, int64_t k, const void* w, size_t w_stride,
+  // Weight rows are packed for them: a group of `packed_rows` rows is interleaved so that a vector holds the
+  // same columns of each. Null entries: the type has no integer product; decode instead.
+  int packed_rows;
+  // Bytes of a packed group of k columns, a multiple of 64.
+  size_t (*packed_bytes[kMaxWeightTypes])(int64_t k);
+  // Packs up to `packed_rows` rows, `w_stride` bytes apart, to an address that is a multiple of 64.
+  void (*pack_rows[kMaxWeightTypes])(int64_t n_rows, int64_t k, const void* w, size_t w_stride, void* packed);
+  // y[i * ldy + j] = dot(w row j, x row i), for n_rows packed weight rows of k columns and m activation rows
+  // (k / 32 blocks each, contiguous). A product does not depend on m.
+  void (*matmul_q[kMaxWeightTypes])(int64_t m, int64_t n_rows, int64_t k, const void* packed,
                                     const ActivationBlock* x, float* y, int64_t ldy);
+
+  // --- BF16 products, where the processor has an instruction for them; otherwise null, and BF16 weights are
+  // decoded. Rows are packed as above, with k even.
+  void (*round_activations)(const float* x, uint16_t* y, int64_t n);  // to the nearest BF16, ties to even
+  void (*matmul_bf16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, float* y,
+                      int64_t ldy);
 
   // --- Rows of F32.
   float (*dot)(const float* a, const float* b, int64_t n);

@@ -1,6 +1,6 @@
 // How fast each tier multiplies and decodes each weight type, on one thread: GB of weights and 10^9
-// operations (a multiply and an add) per second. m is the number of activation rows: 1 as when generating, 64
-// as when reading a prompt.
+// operations (a multiply and an add) per second. m is the number of activation rows: 1 as when generating,
+// 512 as when reading a prompt.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -23,18 +23,19 @@ void ReportRates(benchmark::State& state, double bytes, double operations) {
 
 // Zero bytes are valid weights of every type, and as fast as any.
 void MatmulQ(benchmark::State& state, const KernelTable& kernels, const WeightTypeInfo& info, int64_t m) {
-  const size_t stride = RowBytes(info.type, kColumns);
-  const std::vector<uint8_t> w(stride * kRows);
+  const size_t type = static_cast<size_t>(info.type);
+  const int64_t n_groups = (kRows + kernels.packed_rows - 1) / kernels.packed_rows;
+  const size_t bytes = kernels.packed_bytes[type](kColumns) * static_cast<size_t>(n_groups);
+  const std::vector<ActivationBlock> w(bytes / sizeof(ActivationBlock));
   const std::vector<float> x(static_cast<size_t>(m * kColumns), 1.0f);
   std::vector<ActivationBlock> blocks(x.size() / 32);
   kernels.quantize_activations(x.data(), blocks.data(), m * kColumns);
   std::vector<float> y(static_cast<size_t>(m * kRows));
   for (auto _ : state) {
-    kernels.matmul_q[static_cast<size_t>(info.type)](m, kRows, kColumns, w.data(), stride, blocks.data(),
-                                                     y.data(), kRows);
+    kernels.matmul_q[type](m, kRows, kColumns, w.data(), blocks.data(), y.data(), kRows);
     benchmark::ClobberMemory();
   }
-  ReportRates(state, static_cast<double>(w.size()), 2.0 * static_cast<double>(m * kRows * kColumns));
+  ReportRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(m * kRows * kColumns));
 }
 
 void Decode(benchmark::State& state, const KernelTable& kernels, const WeightTypeInfo& info) {
@@ -76,7 +77,7 @@ int RegisterAll() {
     for (const WeightTypeInfo& info : AllWeightTypes()) {
       const std::string name = "/" + std::string(info.name) + "/" + tier;
       if (info.quantized) {
-        for (int64_t m : {1, 64}) {
+        for (int64_t m : {1, 4, 64, 512}) {
           add("matmul_q" + name + "/m:" + std::to_string(m),
               [&, m](benchmark::State& state) { MatmulQ(state, kernels, info, m); });
         }

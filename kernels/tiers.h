@@ -3,26 +3,28 @@
 
 #include "kernels/kernels.h"
 
-#define THIMBLE_DECLARE_TIER(tier)        \
-  namespace tier {                        \
-  void FillGemm(KernelTable* table);      \
-  void FillRows(KernelTable* table);      \
-  void FillDecode(KernelTable* table);    \
-  void FillMatmulQ(KernelTable* table);   \
-  void FillAttention(KernelTable* table); \
-  void FillPeak(KernelTable* table);      \
+#define THIMBLE_DECLARE_TIER(tier)          \
+  namespace tier {                          \
+  void FillGemm(KernelTable* table);        \
+  void FillRows(KernelTable* table);        \
+  void FillDecode(KernelTable* table);      \
+  void FillActivations(KernelTable* table); \
+  void FillMatmulQ(KernelTable* table);     \
+  void FillAttention(KernelTable* table);   \
+  void FillPeak(KernelTable* table);        \
   }
 
 namespace thimble {
 
 THIMBLE_DECLARE_TIER(ref)
 THIMBLE_DECLARE_TIER(avx2)
+THIMBLE_DECLARE_TIER(avx_vnni)
 THIMBLE_DECLARE_TIER(avx512)
+namespace avx512_bf16 {
+void FillMatmulBf16(KernelTable* table);
+}
 THIMBLE_DECLARE_TIER(neon)
 THIMBLE_DECLARE_TIER(neon_dotprod)
 THIMBLE_DECLARE_TIER(neon_i8mm)
-namespace neon_i8mm {
-void FillMatmulPairs(KernelTable* table);  // in place of the products that FillMatmulQ fills in
-}
 
 }  // namespace thimble

@@ -79,6 +79,18 @@ class WeightBinder {
     return {};
   }
 
+  // The mapped file that holds the bytes.
+  std::shared_ptr<const MappedFile> FileOf(std::span<const uint8_t> bytes) const {
+    const auto holds = [&](const std::shared_ptr<const MappedFile>& file) {
+      const auto all = file->bytes();
+      return bytes.data() >= all.data() && bytes.data() + bytes.size() <= all.data() + all.size();
+    };
+    if (gguf_) return holds(model_.file_.gguf->file) ? model_.file_.gguf->file : nullptr;
+    const auto& files = model_.file_.hf->weights.files;
+    const auto file = std::find_if(files.begin(), files.end(), holds);
+    return file != files.end() ? *file : nullptr;
+  }
+
   Status BindVector(Slot slot, int64_t layer, int64_t n, std::vector<float>& out) {
     const TensorRow* row = FindRow(*config_.arch, slot);
     ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(row, layer, std::array{n}));
@@ -102,7 +114,12 @@ class WeightBinder {
       return MakeError(ErrorCode::kNotFound, "{}: tensor '{}' is missing", model_.file_.path,
                        LayerName(gguf_ ? row->gguf : row->hf, layer));
     }
-    out = Weight{tensor->name, tensor->type, n_out, n_in, tensor->bytes.data(), nullptr};
+    out = Weight{.name = tensor->name,
+                 .type = tensor->type,
+                 .n_out = n_out,
+                 .n_in = n_in,
+                 .data = tensor->bytes.data()};
+    out.packed = std::make_shared<PackedWeight>(arena_, FileOf(tensor->bytes));
     // F32 rows are read in place, so they must be aligned; a safetensors file need not align them.
     if (tensor->type == WeightType::kF32 && reinterpret_cast<uintptr_t>(out.data) % alignof(float) != 0) {
       auto& copy = model_.owned_.emplace_back(static_cast<size_t>(n_out * n_in));
@@ -123,6 +140,7 @@ class WeightBinder {
   Model& model_;
   const ModelConfig& config_;
   const bool gguf_;
+  const std::shared_ptr<Arena> arena_ = std::make_shared<Arena>();
   std::unordered_set<const TensorInfo*> used_;
 };
 

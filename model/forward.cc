@@ -18,15 +18,22 @@ struct ForwardState {
   std::shared_ptr<const RopeTable> rope, rope_local;
   KvCache* cache = nullptr;
 
-  // A linear layer with what the adapters add to it.
-  Tensor Apply(const Context& ctx, int64_t layer, Slot slot, const Tensor& x) const {
-    Tensor y = Linear(ctx, model.layers()[layer].weight(slot), x);
+  // Linear layers with the same input, with what the adapters add to them.
+  template <size_t n>
+  std::array<Tensor, n> Apply(const Context& ctx, int64_t layer, const Slot (&slots)[n],
+                              const Tensor& x) const {
+    const Weight* weights[n];
+    for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
+    std::array<Tensor, n> y;
+    Linear(ctx, weights, x, y);
     for (const AppliedAdapter& applied : adapters) {
-      const LoraModule& module = applied.adapter->layers[layer][static_cast<size_t>(slot)];
-      if (!module.a) continue;
-      const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
-                            static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slot));
-      AddLora(ctx, x, {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y);
+      for (size_t i = 0; i < n; ++i) {
+        const LoraModule& module = applied.adapter->layers[layer][static_cast<size_t>(slots[i])];
+        if (!module.a) continue;
+        const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
+                              static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
+        AddLora(ctx, x, {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
+      }
     }
     return y;
   }
@@ -45,14 +52,13 @@ struct ForwardState {
     const ModelConfig& c = model.config();
     const Layer& layer = model.layers()[i];
     const Tensor h = RmsNorm(ctx, x, layer.attn_norm, c.rms_eps);
-    Tensor q = Apply(ctx, i, Slot::kQ, h), k = Apply(ctx, i, Slot::kK, h);
-    const Tensor v = Apply(ctx, i, Slot::kV, h);
+    auto [q, k, v] = Apply(ctx, i, {Slot::kQ, Slot::kK, Slot::kV}, h);
     if (!layer.q_norm.empty()) q = RmsNorm(ctx, q, layer.q_norm, c.rms_eps);
     if (!layer.k_norm.empty()) k = RmsNorm(ctx, k, layer.k_norm, c.rms_eps);
     const bool local = c.is_local[i];
     Rope(ctx, q, c.head_dim, local ? rope_local : rope, c.rope_style);
     Rope(ctx, k, c.head_dim, local ? rope_local : rope, c.rope_style);
-    Tensor y = Apply(ctx, i, Slot::kO, Attend(ctx, i, q, k, v));
+    auto [y] = Apply(ctx, i, {Slot::kO}, Attend(ctx, i, q, k, v));
     if (!layer.post_attn_norm.empty()) y = RmsNorm(ctx, y, layer.post_attn_norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;
@@ -62,8 +68,8 @@ struct ForwardState {
     const ModelConfig& c = model.config();
     const Layer& layer = model.layers()[i];
     const Tensor h = RmsNorm(ctx, x, layer.ffn_norm, c.rms_eps);
-    const Tensor gate = Apply(ctx, i, Slot::kGate, h), up = Apply(ctx, i, Slot::kUp, h);
-    Tensor y = Apply(ctx, i, Slot::kDown, GatedActivation(ctx, gate, up, c.arch->activation));
+    const auto [gate, up] = Apply(ctx, i, {Slot::kGate, Slot::kUp}, h);
+    auto [y] = Apply(ctx, i, {Slot::kDown}, GatedActivation(ctx, gate, up, c.arch->activation));
     if (!layer.post_ffn_norm.empty()) y = RmsNorm(ctx, y, layer.post_ffn_norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;

@@ -9,8 +9,10 @@ namespace thimble {
 
 // How a product with a quantized weight is computed.
 enum class Compute {
-  kF32,   // weights decoded to F32, activations in F32
-  kInt8,  // activations rounded to int8 per block of 32, integer products: the deployed kernels
+  kF32,  // weights decoded to F32, activations in F32
+  // What is deployed: activations rounded to int8 per block of 32 for quantized weights, and to BF16 for BF16
+  // weights where the processor multiplies them.
+  kInt8,
 };
 
 struct Context {

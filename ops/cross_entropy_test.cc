@@ -21,7 +21,7 @@ class CrossEntropyTest : public OpsTest {
       DecodeRow(WeightType::kQ8_0, bytes_.data() + row * static_cast<size_t>(i), decoded.data(), kWidth);
       for (int64_t j = 0; j < kWidth; ++j) values_.at(i, j) = decoded[static_cast<size_t>(j)];
     }
-    output_ = {"output", WeightType::kQ8_0, kVocab, kWidth, bytes_.data()};
+    output_ = {"output", WeightType::kQ8_0, kVocab, kWidth, bytes_.data(), nullptr, nullptr};
   }
 
   double ReferenceLoss(const Matrix& x, const std::vector<int32_t>& labels) const {

@@ -10,6 +10,7 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kBackwardTile = 128;  // weight rows decoded at once
+constexpr size_t kMaxWeightsAtOnce = 3;
 
 // Weight rows decoded at once: as many as stay in the second-level cache, since the activations are read
 // again for each tile, but enough tiles for all threads.
@@ -27,9 +28,14 @@ float* Scratch(int64_t n) {
   return buffer.data();
 }
 
-bool UsesIntegerProduct(const Context& ctx, const Weight& w) {
-  return ctx.compute == Compute::kInt8 && w.n_in % 32 == 0 &&
-         ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr;
+// Which kernel multiplies a weight.
+enum class Product { kF32, kInt8, kBf16 };
+
+Product ProductOf(const Context& ctx, const Weight& w) {
+  if (ctx.compute == Compute::kF32 || w.packed == nullptr) return Product::kF32;
+  if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
+  const bool bf16 = w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0;
+  return bf16 ? Product::kBf16 : Product::kF32;
 }
 
 void AddBias(const Weight& w, const Tensor& y) {
@@ -40,22 +46,73 @@ void AddBias(const Weight& w, const Tensor& y) {
   }
 }
 
-void ForwardInt8(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
-  const int64_t m = x.rows(), n_blocks = w.n_in / 32;
+// The rows of x as the product takes them; kept until the thread's next call.
+const ActivationBlock* Quantize(const Context& ctx, const Tensor& x) {
+  const int64_t m = x.rows(), n_blocks = x.cols() / 32;
   thread_local std::vector<ActivationBlock> blocks;
-  blocks.resize(static_cast<size_t>(m * n_blocks));
-  ActivationBlock* q = blocks.data();
-  ctx.pool.ParallelFor(m, 16, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      ctx.kernels.quantize_activations(x.row(i), q + i * n_blocks, w.n_in);
+  if (blocks.size() < static_cast<size_t>(m * n_blocks)) blocks.resize(static_cast<size_t>(m * n_blocks));
+  ActivationBlock* const q = blocks.data();
+  ctx.pool.ParallelFor(m, 8, [&](int64_t begin, int64_t end, int) {
+    ctx.kernels.quantize_activations(x.row(begin), q + begin * n_blocks, (end - begin) * x.cols());
   });
-  const auto matmul = ctx.kernels.matmul_q[static_cast<int>(w.type)];
-  const size_t stride = RowBytes(w.type, w.n_in);
-  // A piece has to lay out the activations first, which takes as long as several weight rows.
-  const int64_t grain =
-      std::max({int64_t{8}, 32768 / std::max<int64_t>(w.n_in, 1), w.n_out / (8 * ctx.pool.n_threads())});
-  ctx.pool.ParallelFor(w.n_out, grain, [&](int64_t begin, int64_t end, int) {
-    matmul(m, end - begin, w.n_in, w.row(begin), stride, q, y.data() + begin, w.n_out);
+  return q;
+}
+
+const uint16_t* RoundToBf16(const Context& ctx, const Tensor& x) {
+  thread_local std::vector<uint16_t> rounded;
+  if (rounded.size() < static_cast<size_t>(x.size())) rounded.resize(static_cast<size_t>(x.size()));
+  uint16_t* const out = rounded.data();
+  ctx.pool.ParallelFor(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
+    ctx.kernels.round_activations(x.row(begin), out + begin * x.cols(), (end - begin) * x.cols());
+  });
+  return out;
+}
+
+// All weights in one loop over their groups of packed rows. `multiply(w, rows, n_rows, y)` multiplies n_rows
+// packed rows.
+template <typename Multiply>
+void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+                   std::span<Tensor> y, const Multiply& multiply) {
+  struct Part {
+    const uint8_t* rows;
+    size_t group_bytes;
+    int64_t first_group;
+  };
+  Part parts[kMaxWeightsAtOnce];
+  const int64_t group_rows = ctx.kernels.packed_rows;
+  int64_t n_groups = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Weight& w = *weights[i];
+    parts[i] = {w.packed->Rows(ctx, w), ctx.kernels.packed_bytes[static_cast<int>(w.type)](w.n_in), n_groups};
+    n_groups += (w.n_out + group_rows - 1) / group_rows;
+  }
+  // Small pieces, so that no thread waits long for another, but not so small that taking one is work.
+  const int64_t least = 1 + 8192 / (x.size() * group_rows);
+  const int64_t grain = std::max(least, n_groups / (8 * ctx.pool.n_threads()));
+  ctx.pool.ParallelFor(n_groups, grain, [&](int64_t begin, int64_t end, int) {
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const int64_t first = std::max(begin - parts[i].first_group, int64_t{0}) * group_rows;
+      const int64_t last = std::min((end - parts[i].first_group) * group_rows, weights[i]->n_out);
+      if (first >= last) continue;
+      const uint8_t* rows = parts[i].rows + static_cast<size_t>(first / group_rows) * parts[i].group_bytes;
+      multiply(*weights[i], rows, last - first, y[i].data() + first);
+    }
+  });
+}
+
+void ForwardInt8(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+                 std::span<Tensor> y) {
+  const ActivationBlock* const q = Quantize(ctx, x);
+  ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+    ctx.kernels.matmul_q[static_cast<int>(w.type)](x.rows(), n_rows, w.n_in, rows, q, out, w.n_out);
+  });
+}
+
+void ForwardBf16(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+                 std::span<Tensor> y) {
+  const uint16_t* const rounded = RoundToBf16(ctx, x);
+  ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+    ctx.kernels.matmul_bf16(x.rows(), n_rows, w.n_in, rows, rounded, out, w.n_out);
   });
 }
 
@@ -132,21 +189,46 @@ void ScaleInPlace(const Tensor& t, float s) {
 
 }  // namespace
 
+void Linear(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+            std::span<Tensor> y) {
+  CHECK(weights.size() <= kMaxWeightsAtOnce && y.size() == weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    CHECK(x.cols() == weights[i]->n_in);
+    CHECK(ctx.kernels.decode_row[static_cast<int>(weights[i]->type)] != nullptr);
+    y[i] = Tensor::Empty(x.rows(), weights[i]->n_out);
+  }
+  // Neighbours with the same kind of product go together.
+  for (size_t begin = 0, end; begin < weights.size(); begin = end) {
+    const Product product = ProductOf(ctx, *weights[begin]);
+    for (end = begin + 1; end < weights.size() && ProductOf(ctx, *weights[end]) == product; ++end) {
+    }
+    const auto some = weights.subspan(begin, end - begin);
+    const auto results = y.subspan(begin, end - begin);
+    switch (product) {
+      case Product::kInt8:
+        ForwardInt8(ctx, some, x, results);
+        break;
+      case Product::kBf16:
+        ForwardBf16(ctx, some, x, results);
+        break;
+      case Product::kF32:
+        for (size_t i = 0; i < some.size(); ++i) ForwardF32(ctx, *some[i], x, results[i]);
+    }
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {
+    AddBias(*weights[i], y[i]);
+    if (!ctx.Records({x})) continue;
+    y[i].set_requires_grad(true);
+    ctx.tape->Record([ctx, weight = weights[i], x, y = y[i]] {
+      BackwardInput(ctx, *weight, y.grad(), x.rows(), x.grad());
+    });
+  }
+}
+
 Tensor Linear(const Context& ctx, const Weight& w, const Tensor& x) {
-  CHECK(x.cols() == w.n_in);
-  CHECK(ctx.kernels.decode_row[static_cast<int>(w.type)] != nullptr);
-  Tensor y = Tensor::Empty(x.rows(), w.n_out);
-  if (UsesIntegerProduct(ctx, w)) {
-    ForwardInt8(ctx, w, x, y);
-  } else {
-    ForwardF32(ctx, w, x, y);
-  }
-  AddBias(w, y);
-  if (ctx.Records({x})) {
-    y.set_requires_grad(true);
-    const Weight* weight = &w;
-    ctx.tape->Record([ctx, weight, x, y] { BackwardInput(ctx, *weight, y.grad(), x.rows(), x.grad()); });
-  }
+  const Weight* const weights[] = {&w};
+  Tensor y;
+  Linear(ctx, weights, x, {&y, 1});
   return y;
 }
 

@@ -1,10 +1,13 @@
 // y = x W^T + b with a weight of any type, and what an adapter adds to it.
 #pragma once
 
+#include <memory>
+#include <span>
 #include <string>
 
 #include "codec/types.h"
 #include "ops/context.h"
+#include "ops/packed_weight.h"
 
 namespace thimble {
 
@@ -14,13 +17,16 @@ struct Weight {
   WeightType type = WeightType::kF32;
   int64_t n_out = 0, n_in = 0;
   const uint8_t* data = nullptr;
-  const float* bias = nullptr;  // [n_out], or null
+  const float* bias = nullptr;           // [n_out], or null
+  std::shared_ptr<PackedWeight> packed;  // what integer products read; null: the weight is always decoded
 
   const uint8_t* row(int64_t i) const { return data + static_cast<size_t>(i) * RowBytes(type, n_in); }
 };
 
 // [m, n_in] -> [m, n_out]. Backward gives dx only: the weight is frozen, and is decoded a tile at a time.
 Tensor Linear(const Context& ctx, const Weight& weight, const Tensor& x);
+// Several weights with the same input, in one pass over the threads: y[i] = weights[i] x.
+void Linear(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x, std::span<Tensor> y);
 
 // y += scale * dropout(x) A^T B^T, in place. x [m, n_in], a [r, n_in], b [n_out, r], y [m, n_out].
 // dropout in [0, 1): inverted dropout on x, the mask drawn from `seed` (LoRA, Hu et al. 2021, section 4.1).

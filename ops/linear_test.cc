@@ -30,7 +30,13 @@ TestWeight MakeWeight(WeightType type, int64_t n_out, int64_t n_in, bool with_bi
     const Tensor bias = RandomTensor(1, n_out, seed + 1);
     w.bias.assign(bias.data(), bias.data() + n_out);
   }
-  w.weight = {"w", type, n_out, n_in, w.bytes.data(), with_bias ? w.bias.data() : nullptr};
+  w.weight = {"w",
+              type,
+              n_out,
+              n_in,
+              w.bytes.data(),
+              with_bias ? w.bias.data() : nullptr,
+              std::make_shared<PackedWeight>(std::make_shared<Arena>(), nullptr)};
   return w;
 }
 

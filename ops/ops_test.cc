@@ -134,7 +134,7 @@ TEST_P(OpTest, EmbeddingIsARowOfTheWeightAndFrozen) {
     EncodeRow(WeightType::kQ4_1, source.row(i), bytes.data() + i * static_cast<int64_t>(bytes.size()) / 9,
               64);
   }
-  const Weight w{"embedding", WeightType::kQ4_1, 9, 64, bytes.data()};
+  const Weight w{"embedding", WeightType::kQ4_1, 9, 64, bytes.data(), nullptr, nullptr};
   const std::vector<int32_t> ids{8, 0, 8, 3};
   const Tensor y = Embedding(ctx, w, ids, 1.5f);
   EXPECT_FALSE(y.requires_grad());

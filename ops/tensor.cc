@@ -1,27 +1,89 @@
 #include "ops/tensor.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
 
 namespace thimble {
+namespace {
+
+thread_local bool closed = false;  // the thread ends, and may still drop tensors
+
+// Small buffers that were freed, kept by size for the next tensors: generating a token makes and drops some
+// hundred of them, always of the same sizes.
+class FreeBuffers {
+ public:
+  ~FreeBuffers() {
+    for (auto& list : lists_) {
+      for (void* p : list) std::free(p);
+    }
+    closed = true;
+  }
+
+  void* Take(size_t bytes) {
+    const size_t i = ListOf(bytes);
+    if (i >= kLists) return std::aligned_alloc(64, bytes);
+    if (closed || lists_[i].empty()) return std::aligned_alloc(64, std::bit_ceil(bytes));
+    void* const p = lists_[i].back();
+    lists_[i].pop_back();
+    return p;
+  }
+  void Give(void* p, size_t bytes) {
+    const size_t i = ListOf(bytes);
+    if (closed || i >= kLists || lists_[i].size() == kMost) return std::free(p);
+    lists_[i].push_back(p);
+  }
+
+ private:
+  static constexpr size_t kLists = 13;  // 64 bytes to 256 KiB
+  static constexpr size_t kMost = 16;   // buffers of a size
+
+  static size_t ListOf(size_t bytes) { return static_cast<size_t>(std::bit_width(bytes - 1)) - 6; }
+
+  std::array<std::vector<void*>, kLists> lists_;
+};
+
+thread_local FreeBuffers free_buffers;
+
+size_t BufferBytes(int64_t n) {
+  return std::max<size_t>(64, (static_cast<size_t>(n) * sizeof(float) + 63) / 64 * 64);
+}
+
+// For the nodes.
+template <typename T>
+struct RecyclingAllocator {
+  using value_type = T;
+  RecyclingAllocator() = default;
+  template <typename U>
+  RecyclingAllocator(const RecyclingAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(free_buffers.Take(Bytes(n))); }
+  void deallocate(T* p, size_t n) { free_buffers.Give(p, Bytes(n)); }
+  static size_t Bytes(size_t n) { return (n * sizeof(T) + 63) / 64 * 64; }
+  bool operator==(const RecyclingAllocator&) const { return true; }
+};
+
+}  // namespace
 
 void Tensor::Free::operator()(float* p) const {
-  std::free(p);
+  free_buffers.Give(p, bytes);
 }
 
 Tensor::Buffer Tensor::Allocate(int64_t n) {
-  const size_t bytes = (static_cast<size_t>(n) * sizeof(float) + 63) / 64 * 64;
-  float* p = static_cast<float*>(std::aligned_alloc(64, bytes > 0 ? bytes : 64));
+  const size_t bytes = BufferBytes(n);
+  float* p = static_cast<float*>(free_buffers.Take(bytes));
   CHECK(p != nullptr);
-  return Buffer(p);
+  return Buffer(p, Free{bytes});
 }
 
 Tensor Tensor::Empty(int64_t rows, int64_t cols) {
   CHECK(rows >= 0 && cols >= 0);
   Tensor t;
-  t.node_ = std::make_shared<Node>(Node{rows, cols, Allocate(rows * cols), nullptr});
+  t.node_ =
+      std::allocate_shared<Node>(RecyclingAllocator<Node>(), Node{rows, cols, Allocate(rows * cols), {}});
   return t;
 }
 

@@ -36,6 +36,7 @@ class Tensor {
 
  private:
   struct Free {
+    size_t bytes;
     void operator()(float* p) const;
   };
   using Buffer = std::unique_ptr<float[], Free>;

@@ -9,13 +9,9 @@ namespace thimble {
 struct Bytes {  // 4 lanes of 16 bytes: two in each register
   __m256i a, b;
 };
-using Ints = Bytes;  // 4 lanes of 4 int32
-struct Floats {      // 4 lanes of 4 floats
+struct Floats {  // 4 lanes of 4 floats
   __m256 a, b;
 };
-using Sums = Floats;
-
-constexpr int kMaxActivationRows = 4;  // of a matmul tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   const uint8_t* bytes = static_cast<const uint8_t*>(p);
@@ -106,60 +102,15 @@ THIMBLE_INLINE void SpreadBitBytes(const uint8_t* p, ptrdiff_t stride, Bytes* fi
   *second = Lookup(lanes, {high, high});
 }
 
-// --- Products. maddubs adds pairs to int16 with saturation, so weights that use all of int8 are multiplied
-// as |w| * sign(w) x: 2 * 128 * 127 fits, while an offset of 128 would not.
-constexpr int kWideOffset = 0;
-THIMBLE_INLINE Bytes ToWide(Bytes x) {
-  return x;
-}
-THIMBLE_INLINE Bytes FromWide(Bytes x) {
-  return x;
-}
-THIMBLE_INLINE Ints IntsZero() {
-  return {_mm256_setzero_si256(), _mm256_setzero_si256()};
-}
-THIMBLE_INLINE Ints IntsLoad(const int32_t* p) {
-  return LoadBytes(p);
-}
-template <bool kWide>
-THIMBLE_INLINE __m256i PairSums(__m256i w, __m256i x) {
-  if constexpr (kWide) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-  return _mm256_maddubs_epi16(w, x);
-}
-THIMBLE_INLINE __m256i AddPairs(__m256i init, __m256i pairs) {
-  return _mm256_add_epi32(init, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-// init + each lane's four partial sums of w * x. Weights are below 64, or in ToWide's form if kWide.
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes(Ints init, Bytes w, Bytes x) {
-  return {AddPairs(init.a, PairSums<kWide>(w.a, x.a)), AddPairs(init.b, PairSums<kWide>(w.b, x.b))};
-}
-// init + w0 * x0 + w1 * x1
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1) {
-  if constexpr (kWide) return DotBytes<kWide>(DotBytes<kWide>(init, w0, x0), w1, x1);
-  // 4 * 63 * 127 still fits in int16.
-  return {AddPairs(init.a, _mm256_add_epi16(PairSums<false>(w0.a, x0.a), PairSums<false>(w1.a, x1.a))),
-          AddPairs(init.b, _mm256_add_epi16(PairSums<false>(w0.b, x0.b), PairSums<false>(w1.b, x1.b)))};
-}
-
 // --- Four lanes of four floats.
-THIMBLE_INLINE Sums SumsZero() {
-  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
-}
-THIMBLE_INLINE Sums SumsLoad(const float* p) {
-  return {_mm256_load_ps(p), _mm256_load_ps(p + 8)};
-}
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
   _mm256_storeu_ps(p, x.a);
   _mm256_storeu_ps(p + 8, x.b);
 }
-THIMBLE_INLINE Sums ToSums(Ints x) {
-  return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
-}
 THIMBLE_INLINE Floats FloatsFromInt8(const int8_t* p) {
   const __m128i x = LoadAs<__m128i_u>(p);
-  return ToSums({_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))});
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x)))};
 }
 THIMBLE_INLINE Floats FloatsSet(float x) {
   return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
@@ -167,32 +118,8 @@ THIMBLE_INLINE Floats FloatsSet(float x) {
 THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
   return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)};
 }
-THIMBLE_INLINE Sums SumsMul(Sums a, Sums b) {
-  return FloatsMul(a, b);
-}
 THIMBLE_INLINE Floats FloatsSub(Floats a, Floats b) {
   return {_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)};
-}
-THIMBLE_INLINE Sums SumsFma(Sums a, Sums b, Sums c) {
-  return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
-}
-// Element b of q in all of lane b.
-THIMBLE_INLINE Sums Spread(Quad q) {
-  const __m256 both = _mm256_set_m128(q, q);
-  return {_mm256_permutevar_ps(both, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
-          _mm256_permutevar_ps(both, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
-}
-// Takes q from the first four elements.
-THIMBLE_INLINE Sums SubQuad(Sums x, Quad q) {
-  return {_mm256_sub_ps(x.a, _mm256_zextps128_ps256(q)), x.b};
-}
-THIMBLE_INLINE float SumsTotal(Sums x) {
-  return VecSum(_mm256_add_ps(x.a, x.b));
-}
-THIMBLE_INLINE void SumsTotal4(const Sums x[4], float sums[4]) {
-  const Vec v[4] = {_mm256_add_ps(x[0].a, x[0].b), _mm256_add_ps(x[1].a, x[1].b),
-                    _mm256_add_ps(x[2].a, x[2].b), _mm256_add_ps(x[3].a, x[3].b)};
-  VecSum4(v, sums);
 }
 
 // --- Activations.

@@ -1,3 +1,3 @@
-#include "kernels/avx2/bytes.h"
+#include "kernels/avx2/lanes.h"
 
 #include "kernels/generic/matmul_q.inc"

@@ -18,20 +18,11 @@ THIMBLE_INLINE float HalfAt(const uint8_t* p) {
 THIMBLE_INLINE Quad QuadSet(float x) {
   return _mm_set1_ps(x);
 }
-THIMBLE_INLINE Quad QuadZero() {
-  return _mm_setzero_ps();
-}
-THIMBLE_INLINE Quad QuadLoad(const float* p) {
-  return _mm_loadu_ps(p);
-}
 THIMBLE_INLINE void QuadStore(float* p, Quad q) {
   _mm_storeu_ps(p, q);
 }
 THIMBLE_INLINE Quad QuadMul(Quad a, Quad b) {
   return _mm_mul_ps(a, b);
-}
-THIMBLE_INLINE Quad QuadFma(Quad a, Quad b, Quad c) {
-  return _mm_fmadd_ps(a, b, c);
 }
 THIMBLE_INLINE Quad QuadNegate(Quad a) {
   return _mm_xor_ps(a, _mm_set1_ps(-0.0f));

@@ -8,7 +8,9 @@
 
 #include "kernels/generic/macros.h"
 
+#ifndef THIMBLE_TIER
 #define THIMBLE_TIER avx2
+#endif
 
 namespace thimble {
 

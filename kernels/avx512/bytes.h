@@ -8,11 +8,7 @@
 namespace thimble {
 
 using Bytes = __m512i;  // 4 lanes of 16 bytes
-using Ints = __m512i;   // 4 lanes of 4 int32
 using Floats = __m512;  // 4 lanes of 4 floats
-using Sums = Floats;
-
-constexpr int kMaxActivationRows = 8;  // of a matmul tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return _mm512_loadu_si512(p);
@@ -100,44 +96,9 @@ THIMBLE_INLINE void SplitLanes(Bytes x, Bytes y, Bytes* even, Bytes* odd) {
   *odd = _mm512_shuffle_i64x2(x, y, 0xdd);
 }
 
-// --- Products. dpbusd takes unsigned weights, so weights that use all of int8 are stored with an offset of
-// 128.
-constexpr int kWideOffset = 128;
-THIMBLE_INLINE Bytes ToWide(Bytes x) {
-  return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
-}
-THIMBLE_INLINE Bytes FromWide(Bytes x) {
-  return ToWide(x);
-}
-THIMBLE_INLINE Ints IntsZero() {
-  return _mm512_setzero_si512();
-}
-THIMBLE_INLINE Ints IntsLoad(const int32_t* p) {
-  return _mm512_load_si512(p);
-}
-// init + each lane's four partial sums of w * x. Weights are below 64, or in ToWide's form if kWide.
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes(Ints init, Bytes w, Bytes x) {
-  return _mm512_dpbusd_epi32(init, w, x);
-}
-// init + w0 * x0 + w1 * x1
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1) {
-  return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(init, w0, x0), w1, x1);
-}
-
 // --- Four lanes of four floats.
-THIMBLE_INLINE Sums SumsZero() {
-  return _mm512_setzero_ps();
-}
-THIMBLE_INLINE Sums SumsLoad(const float* p) {
-  return _mm512_load_ps(p);
-}
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
   _mm512_storeu_ps(p, x);
-}
-THIMBLE_INLINE Sums ToSums(Ints x) {
-  return _mm512_cvtepi32_ps(x);
 }
 THIMBLE_INLINE Floats FloatsFromInt8(const int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(LoadAs<__m128i_u>(p)));
@@ -148,29 +109,8 @@ THIMBLE_INLINE Floats FloatsSet(float x) {
 THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
   return _mm512_mul_ps(a, b);
 }
-THIMBLE_INLINE Sums SumsMul(Sums a, Sums b) {
-  return FloatsMul(a, b);
-}
 THIMBLE_INLINE Floats FloatsSub(Floats a, Floats b) {
   return _mm512_sub_ps(a, b);
-}
-THIMBLE_INLINE Sums SumsFma(Sums a, Sums b, Sums c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
-// Element b of q in all of lane b.
-THIMBLE_INLINE Sums Spread(Quad q) {
-  return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
-                               _mm512_castps128_ps512(q));
-}
-// Takes q from the first four elements.
-THIMBLE_INLINE Sums SubQuad(Sums x, Quad q) {
-  return _mm512_sub_ps(x, _mm512_zextps128_ps512(q));
-}
-THIMBLE_INLINE float SumsTotal(Sums x) {
-  return VecSum(x);
-}
-THIMBLE_INLINE void SumsTotal4(const Sums x[4], float sums[4]) {
-  VecSum4(x, sums);
 }
 
 // --- Activations.

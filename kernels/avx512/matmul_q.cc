@@ -1,3 +1,3 @@
-#include "kernels/avx512/bytes.h"
+#include "kernels/avx512/lanes.h"
 
 #include "kernels/generic/matmul_q.inc"

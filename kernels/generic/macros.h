@@ -6,6 +6,8 @@
 // Internal linkage and always inlined: nothing from a kernel unit may be merged with baseline code.
 #define THIMBLE_INLINE static inline __attribute__((always_inline))
 
+#define THIMBLE_MEMBER inline __attribute__((always_inline))  // of a struct in an unnamed namespace
+
 // Before a loop with a constant trip count whose array must live in registers.
 #if defined(__clang__)
 #define THIMBLE_UNROLL _Pragma("clang loop unroll(full)")

@@ -15,9 +15,6 @@ struct Ints {  // 4 lanes of 4 int32
 struct Floats {  // 4 lanes of 4 floats
   float32x4_t a, b, c, d;
 };
-using Sums = Quad;  // the sum of each lane
-
-constexpr int kMaxActivationRows = 4;  // of a matmul tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   const uint8_t* bytes = static_cast<const uint8_t*>(p);
@@ -100,93 +97,11 @@ THIMBLE_INLINE void SpreadBitBytes(const uint8_t* p, ptrdiff_t stride, Bytes* fi
   *second = Lookup(lanes, EachLane(vcombine_u8(vdup_n_u8(2), vdup_n_u8(3))));
 }
 
-// --- Products. All weights fit int8, which is what the instructions take.
-constexpr int kWideOffset = 0;
-THIMBLE_INLINE Bytes ToWide(Bytes x) {
-  return x;
-}
-THIMBLE_INLINE Bytes FromWide(Bytes x) {
-  return x;
-}
-THIMBLE_INLINE Ints IntsZero() {
-  const int32x4_t zero = vdupq_n_s32(0);
-  return {zero, zero, zero, zero};
-}
-THIMBLE_INLINE Ints IntsLoad(const int32_t* p) {
-  return {vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)};
-}
-THIMBLE_INLINE int8x16_t AsSigned(uint8x16_t x) {
-  return vreinterpretq_s8_u8(x);
-}
 #if defined(__ARM_FEATURE_DOTPROD)
-THIMBLE_INLINE int32x4_t DotLane(int32x4_t init, uint8x16_t w, uint8x16_t x) {
-  return vdotq_s32(init, AsSigned(w), AsSigned(x));
-}
-template <bool kWide>
-THIMBLE_INLINE int32x4_t DotLane2(int32x4_t init, uint8x16_t w0, uint8x16_t x0, uint8x16_t w1,
-                                  uint8x16_t x1) {
-  return DotLane(DotLane(init, w0, x0), w1, x1);
-}
 #else
-// Two products add up in int16: 2 * 128 * 127 fits.
-THIMBLE_INLINE int16x8_t PairSums(int8x16_t w, int8x16_t x) {
-  return vmlal_high_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), w, x);
-}
-THIMBLE_INLINE int32x4_t DotLane(int32x4_t init, uint8x16_t w, uint8x16_t x) {
-  return vpadalq_s16(init, PairSums(AsSigned(w), AsSigned(x)));
-}
-template <bool kWide>
-THIMBLE_INLINE int32x4_t DotLane2(int32x4_t init, uint8x16_t w0, uint8x16_t x0, uint8x16_t w1,
-                                  uint8x16_t x1) {
-  if constexpr (kWide) return DotLane(DotLane(init, w0, x0), w1, x1);
-  // 4 * 63 * 127 still fits.
-  int16x8_t pairs = PairSums(AsSigned(w0), AsSigned(x0));
-  pairs = vmlal_s8(pairs, vget_low_s8(AsSigned(w1)), vget_low_s8(AsSigned(x1)));
-  return vpadalq_s16(init, vmlal_high_s8(pairs, AsSigned(w1), AsSigned(x1)));
-}
 #endif
-// init + each lane's four partial sums of w * x. Weights are below 64, or use all of int8 if kWide.
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes(Ints init, Bytes w, Bytes x) {
-  return {DotLane(init.a, w.a, x.a), DotLane(init.b, w.b, x.b), DotLane(init.c, w.c, x.c),
-          DotLane(init.d, w.d, x.d)};
-}
-// init + w0 * x0 + w1 * x1
-template <bool kWide>
-THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1) {
-  return {DotLane2<kWide>(init.a, w0.a, x0.a, w1.a, x1.a), DotLane2<kWide>(init.b, w0.b, x0.b, w1.b, x1.b),
-          DotLane2<kWide>(init.c, w0.c, x0.c, w1.c, x1.c), DotLane2<kWide>(init.d, w0.d, x0.d, w1.d, x1.d)};
-}
 
 // --- The sums of four lanes.
-THIMBLE_INLINE Sums SumsZero() {
-  return QuadZero();
-}
-THIMBLE_INLINE Sums ToSums(Ints x) {
-  return vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(x.a, x.b), vpaddq_s32(x.c, x.d)));
-}
-// The numbers that lie four times each at p.
-THIMBLE_INLINE Sums SumsLoad(const float* p) {
-  return vld4q_f32(p).val[0];
-}
-THIMBLE_INLINE Sums Spread(Quad q) {
-  return q;
-}
-THIMBLE_INLINE Sums SumsMul(Sums a, Sums b) {
-  return QuadMul(a, b);
-}
-THIMBLE_INLINE Sums SumsFma(Sums a, Sums b, Sums c) {
-  return QuadFma(a, b, c);
-}
-THIMBLE_INLINE Sums SubQuad(Sums x, Quad q) {
-  return vsubq_f32(x, q);
-}
-THIMBLE_INLINE float SumsTotal(Sums x) {
-  return VecSum(x);
-}
-THIMBLE_INLINE void SumsTotal4(const Sums x[4], float totals[4]) {
-  VecSum4(x, totals);
-}
 
 // --- Four lanes of four floats.
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {

@@ -1,3 +1,3 @@
-#include "kernels/neon/bytes.h"
+#include "kernels/neon/lanes.h"
 
 #include "kernels/generic/matmul_q.inc"

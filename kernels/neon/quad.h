@@ -14,20 +14,11 @@ THIMBLE_INLINE float HalfAt(const uint8_t* p) {
 THIMBLE_INLINE Quad QuadSet(float x) {
   return vdupq_n_f32(x);
 }
-THIMBLE_INLINE Quad QuadZero() {
-  return vdupq_n_f32(0.0f);
-}
-THIMBLE_INLINE Quad QuadLoad(const float* p) {
-  return vld1q_f32(p);
-}
 THIMBLE_INLINE void QuadStore(float* p, Quad q) {
   vst1q_f32(p, q);
 }
 THIMBLE_INLINE Quad QuadMul(Quad a, Quad b) {
   return vmulq_f32(a, b);
-}
-THIMBLE_INLINE Quad QuadFma(Quad a, Quad b, Quad c) {
-  return vfmaq_f32(c, a, b);
 }
 THIMBLE_INLINE Quad QuadNegate(Quad a) {
   return vnegq_f32(a);

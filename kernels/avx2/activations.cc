@@ -1,0 +1,3 @@
+#include "kernels/avx2/bytes.h"
+
+#include "kernels/generic/activations.inc"

@@ -1,0 +1,3 @@
+#include "kernels/avx512/bytes.h"
+
+#include "kernels/generic/activations.inc"

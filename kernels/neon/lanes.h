@@ -1,0 +1,131 @@
+// Four weight rows side by side, for NEON, with SDOT and SMMLA where the unit is compiled for them. See
+// kernels/generic/packed.inc.
+#pragma once
+
+#include "kernels/neon/simd.h"
+
+namespace thimble {
+
+using Bytes = uint8x16_t;    // four columns of each row
+using Ints = int32x4_t;      // one per row
+using Floats = float32x4_t;  // one per row
+constexpr int kRows = 4;
+constexpr int kMaxColumns = 8;  // activation rows of a tile: one accumulator each
+
+THIMBLE_INLINE Bytes LoadBytes(const void* p) {
+  return vld1q_u8(static_cast<const uint8_t*>(p));
+}
+THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
+  vst1q_u8(static_cast<uint8_t*>(p), x);
+}
+// Bits `from` and up of each byte moved to `to`, where `mask` selects them.
+THIMBLE_INLINE Bytes MoveBits(Bytes x, int from, int to, int mask) {
+  const Bytes moved = from == to ? x : vshlq_u8(x, vdupq_n_s8(static_cast<int8_t>(to - from)));
+  return vandq_u8(moved, vdupq_n_u8(static_cast<uint8_t>(mask)));
+}
+THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
+  return vorrq_u8(x, y);
+}
+// table[index], for 16 values.
+THIMBLE_INLINE Bytes Lookup(const uint8_t* table, Bytes index) {
+  return vqtbl1q_u8(vld1q_u8(table), index);
+}
+
+// All weights fit int8, which is what the instructions take.
+constexpr int kWideOffset = 0;
+THIMBLE_INLINE Bytes ToWide(Bytes x) {
+  return x;
+}
+THIMBLE_INLINE int8x16_t AsSigned(uint8x16_t x) {
+  return vreinterpretq_s8_u8(x);
+}
+// init + the products of the columns in w, n vectors, with x. Weights are at most kMax, or in ToWide's form.
+template <int kMax, int n>
+THIMBLE_INLINE Ints DotColumns(Ints init, const Bytes* w, const int8_t* x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  static_assert(n % 4 == 0);
+  THIMBLE_UNROLL
+  for (int i = 0; i < n; i += 4) {
+    const int8x16_t columns = vld1q_s8(x + 4 * i);
+    init = vdotq_laneq_s32(init, AsSigned(w[i]), columns, 0);
+    init = vdotq_laneq_s32(init, AsSigned(w[i + 1]), columns, 1);
+    init = vdotq_laneq_s32(init, AsSigned(w[i + 2]), columns, 2);
+    init = vdotq_laneq_s32(init, AsSigned(w[i + 3]), columns, 3);
+  }
+#else
+  THIMBLE_UNROLL
+  for (int i = 0; i < n; ++i) {
+    const int8x16_t columns = vreinterpretq_s8_s32(vdupq_n_s32(LoadAs<int32_t>(x + 4 * i)));
+    const int16x8_t low = vmull_s8(vget_low_s8(AsSigned(w[i])), vget_low_s8(columns));
+    const int16x8_t high = vmull_high_s8(AsSigned(w[i]), columns);
+    init = vpadalq_s16(init, vpaddq_s16(low, high));  // 2 * 128 * 127 fits int16
+  }
+#endif
+  return init;
+}
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define THIMBLE_DOT_PAIRS
+// The same for two activation rows at once: SMMLA multiplies 8 columns of each of two weight rows with 8 of
+// each.
+template <int n>
+THIMBLE_INLINE void DotColumnPairs(const Bytes* w, const int8_t* x, const int8_t* y, Ints* with_x,
+                                   Ints* with_y) {
+  Ints first = vdupq_n_s32(0), second = first;  // [row 0 x, row 0 y, row 1 x, row 1 y], and of rows 2 and 3
+  THIMBLE_UNROLL
+  for (int i = 0; i < n; i += 2) {
+    const uint32x4_t a = vreinterpretq_u32_u8(w[i]), b = vreinterpretq_u32_u8(w[i + 1]);
+    const int8x16_t both = vcombine_s8(vld1_s8(x + 4 * i), vld1_s8(y + 4 * i));
+    first = vmmlaq_s32(first, vreinterpretq_s8_u32(vzip1q_u32(a, b)), both);
+    second = vmmlaq_s32(second, vreinterpretq_s8_u32(vzip2q_u32(a, b)), both);
+  }
+  *with_x = vaddq_s32(*with_x, vuzp1q_s32(first, second));
+  *with_y = vaddq_s32(*with_y, vuzp2q_s32(first, second));
+}
+#endif
+// x << shift for every row.
+THIMBLE_INLINE Ints IntsSet(int32_t x, int shift) {
+  return vdupq_n_s32(x << shift);
+}
+THIMBLE_INLINE Ints IntsZero() {
+  return vdupq_n_s32(0);
+}
+
+THIMBLE_INLINE Floats FloatsZero() {
+  return vdupq_n_f32(0.0f);
+}
+THIMBLE_INLINE Floats FloatsSet(float x) {
+  return vdupq_n_f32(x);
+}
+THIMBLE_INLINE Floats FloatsLoad(const float* p) {
+  return vld1q_f32(p);
+}
+THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
+  vst1q_f32(p, x);
+}
+THIMBLE_INLINE Floats ToFloats(Ints x) {
+  return vcvtq_f32_s32(x);
+}
+THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
+  return vmulq_f32(a, b);
+}
+THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
+  return vfmaq_f32(c, a, b);
+}
+THIMBLE_INLINE Floats FloatsFnma(Floats a, Floats b, Floats c) {
+  return vfmsq_f32(c, a, b);
+}
+// One F16 number or byte of each row.
+THIMBLE_INLINE Floats FloatsFromHalves(const uint8_t* p) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vcreate_u16(LoadAs<uint64_t>(p))));
+}
+THIMBLE_INLINE Floats FloatsFromInt8(const uint8_t* p) {
+  const int16x8_t shorts = vmovl_s8(vcreate_s8(LoadAs<uint32_t>(p)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts)));
+}
+// The low or the high nibble of the byte of each row.
+THIMBLE_INLINE Floats FloatsFromNibbles(const uint8_t* p, int shift) {
+  const uint32_t nibbles = LoadAs<uint32_t>(p) >> shift & 0x0f0f0f0fu;
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(nibbles)))));
+}
+
+}  // namespace thimble

@@ -1,0 +1,34 @@
+// A weight's rows in the layout that a tier's integer products read.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "ops/context.h"
+
+namespace thimble {
+
+struct Weight;
+
+// Packed when a product first needs them, by all threads; shared by the copies of a Weight. Thread-safe.
+class PackedWeight {
+ public:
+  // Once packed, the rows' pages of `source` are given back to the system, which reads them again if they are
+  // touched. Null: they are in memory that is not of a file.
+  PackedWeight(std::shared_ptr<Arena> arena, std::shared_ptr<const MappedFile> source)
+      : arena_(std::move(arena)), source_(std::move(source)) {}
+
+  // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
+  const uint8_t* Rows(const Context& ctx, const Weight& weight);
+
+ private:
+  const std::shared_ptr<Arena> arena_;
+  const std::shared_ptr<const MappedFile> source_;
+  std::once_flag once_;
+  const uint8_t* rows_ = nullptr;
+  const KernelTable* kernels_ = nullptr;
+};
+
+}  // namespace thimble
