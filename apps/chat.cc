@@ -31,6 +31,7 @@ struct ChatFlags {
   std::vector<std::string> stop;
   bool quiet = false;
   ComputeFlags compute;
+  KvFlags kv;
   AdapterFlags adapters;
   SamplingFlags sampling;
 };
@@ -85,11 +86,12 @@ std::string ShortName(const std::string& path) {
 
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const Context& ctx, const LoadedModel& loaded, LoadedAdapters adapters)
+  Chat(const ChatFlags& flags, const Context& ctx, const LoadedModel& loaded, KvTypes kv,
+       LoadedAdapters adapters)
       : flags_(flags),
         loaded_(loaded),
         adapters_(std::move(adapters)),
-        session_(ctx, *loaded.model, *loaded.tokenizer, flags.n_ctx),
+        session_(ctx, *loaded.model, *loaded.tokenizer, flags.n_ctx, kv),
         sampling_(flags.sampling.Resolve()),
         terminal_(isatty(STDIN_FILENO) != 0) {
     session_.SetAdapters(adapters_.applied);
@@ -280,6 +282,7 @@ void AddChat(CLI::App& app) {
   command->add_flag("-q,--quiet", flags->quiet, "Print the answers only");
   flags->sampling.Add(*command);
   flags->adapters.Add(*command);
+  flags->kv.Add(*command);
   flags->compute.Add(*command);
   command->callback(Runs([flags]() -> Status {
     ASSIGN_OR_RETURN(const Context ctx, flags->compute.MakeContext());
@@ -295,7 +298,8 @@ void AddChat(CLI::App& app) {
                        flags->model);
     }
     ASSIGN_OR_RETURN(LoadedAdapters adapters, LoadAdapters(flags->adapters.paths, *loaded.model));
-    return Chat(*flags, ctx, loaded, std::move(adapters)).Run();
+    ASSIGN_OR_RETURN(const KvTypes kv, flags->kv.Resolve(loaded.model->config()));
+    return Chat(*flags, ctx, loaded, kv, std::move(adapters)).Run();
   }));
 }
 

@@ -1,5 +1,6 @@
 #include <malloc.h>
 
+#include <cstring>
 #include <iostream>
 
 #include "apps/common.h"
@@ -27,6 +28,11 @@ int main(int argc, char** argv) {
     for (CLI::Option* option : command->get_options()) {
       if (!option->get_positional()) option->allow_extra_args(false);
     }
+  }
+  // llama.cpp's names, which CLI11 would take for -c with a value.
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "-ctk") == 0) argv[i] = const_cast<char*>("--cache-type-k");
+    if (std::strcmp(argv[i], "-ctv") == 0) argv[i] = const_cast<char*>("--cache-type-v");
   }
   CLI11_PARSE(app, argc, argv);
   if (!app.get_subcommands().empty()) return 0;

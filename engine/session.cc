@@ -48,11 +48,13 @@ class StopFilter {
 
 }  // namespace
 
-Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx)
+Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx,
+                 KvTypes kv)
     : ctx_(ctx),
       model_(model),
       tokenizer_(tokenizer),
-      cache_(model.config(), n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext)) {}
+      cache_(model.config(), n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext),
+             kv) {}
 
 void Session::SetAdapters(std::vector<AppliedAdapter> adapters) {
   std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });

@@ -31,6 +31,7 @@ void FillRef(KernelTable* table) {
   ref::FillDecode(table);
   ref::FillActivations(table);
   ref::FillMatmulQ(table);
+  ref::FillAttention(table);
 }
 
 // A faster tier starts from the table below it, so that it may leave entries out.
@@ -42,6 +43,7 @@ void FillAvx2(KernelTable* table) {
   avx2::FillDecode(table);
   avx2::FillActivations(table);
   avx2::FillMatmulQ(table);
+  avx2::FillAttention(table);
   avx2::FillPeak(table);
 }
 
@@ -58,6 +60,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillDecode(table);
   avx512::FillActivations(table);
   avx512::FillMatmulQ(table);
+  avx512::FillAttention(table);
   avx512::FillPeak(table);
 }
 
@@ -112,6 +115,7 @@ void FillNeon(KernelTable* table) {
   neon::FillDecode(table);
   neon::FillActivations(table);
   neon::FillMatmulQ(table);
+  neon::FillAttention(table);
 }
 
 void FillNeonDotprod(KernelTable* table) {

@@ -10,6 +10,7 @@
   void FillDecode(KernelTable* table);      \
   void FillActivations(KernelTable* table); \
   void FillMatmulQ(KernelTable* table);     \
+  void FillAttention(KernelTable* table);   \
   void FillPeak(KernelTable* table);        \
   }
 
