@@ -4,28 +4,11 @@
 
 #include <set>
 
-#include "text/load_tokenizer.h"
+#include "base/random.h"
+#include "engine/test_support.h"
 
 namespace thimble {
 namespace {
-
-const std::string kModels = THIMBLE_SOURCE_DIR "/tests/golden/models/";
-
-struct Loaded {
-  std::unique_ptr<Model> model;
-  std::optional<Tokenizer> tokenizer;
-};
-
-Loaded Load(const std::string& name) {
-  Loaded loaded;
-  auto model = Model::Load(kModels + name);
-  EXPECT_TRUE(model) << model.error().message;
-  loaded.model = std::move(*model);
-  auto tokenizer = LoadTokenizer(loaded.model->file());
-  EXPECT_TRUE(tokenizer) << tokenizer.error().message;
-  loaded.tokenizer = std::move(*tokenizer);
-  return loaded;
-}
 
 class SessionTest : public ::testing::Test {
  protected:

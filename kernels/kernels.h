@@ -16,6 +16,10 @@ struct ActivationBlock {
 };
 static_assert(sizeof(ActivationBlock) == 40, "the kernels rely on this layout");
 
+// The products of up to this many rows are computed as they are for one row, bit for bit: what is written
+// does not depend on what is computed beside it. Integer products hold to that for any number of rows.
+constexpr int64_t kFewRows = 16;
+
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
