@@ -1,71 +1,80 @@
 #include <fmt/core.h>
 
 #include "apps/common.h"
-#include "base/json.h"
-#include "eval/perplexity.h"
-#include "eval/speed.h"
+#include "base/file.h"
+#include "eval/speed_table.h"
 
 namespace thimble {
+namespace {
+
+struct BenchFlags {
+  std::vector<std::string> models;
+  std::vector<int> threads{0};
+  SpeedOptions speed;
+  std::string format = "md", json;
+  ComputeFlags compute;
+};
+
+Status Bench(const BenchFlags& flags) {
+  ASSIGN_OR_RETURN(const Context defaults, flags.compute.MakeContext());
+  std::vector<SpeedRow> rows;
+  for (const std::string& path : flags.models) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(path));
+    for (int threads : flags.threads) {
+      ThreadPool pool(threads);
+      const Context ctx{.pool = pool, .kernels = defaults.kernels, .compute = defaults.compute};
+      ASSIGN_OR_RETURN(const std::vector<SpeedResult> results,
+                       MeasureSpeed(ctx, *model, flags.speed, TerminalProgress()));
+      AddSpeedRows(path, *model, ctx, results, rows);
+    }
+  }
+  MachineSpeeds machines;  // last, as its memory would count in the peaks
+  for (int threads : flags.threads) {
+    ThreadPool pool(threads);
+    const Context ctx{.pool = pool, .kernels = defaults.kernels};
+    ASSIGN_OR_RETURN(machines[pool.n_threads()], MeasureMachine(ctx));
+  }
+  if (!flags.json.empty()) {
+    RETURN_IF_ERROR(WriteFileAtomically(flags.json, DumpJson(SpeedJson(rows, machines), 1) + "\n"));
+  }
+  if (flags.format == "json") {
+    fmt::print("{}\n", DumpJson(SpeedJson(rows, machines), 1));
+  } else {
+    fmt::print("{}", flags.format == "csv" ? SpeedCsv(rows, machines) : SpeedMarkdown(rows, machines));
+  }
+  return {};
+}
+
+}  // namespace
 
 void AddBench(CLI::App& app) {
-  struct Flags {
-    std::string model;
-    SpeedOptions speed;
-    bool json = false;
-    ComputeFlags compute;
+  auto* command = app.add_subcommand("bench", "Measure how fast models read and write");
+  auto flags = std::make_shared<BenchFlags>();
+  command->add_option("MODEL", flags->models, "GGUF files or Hugging Face folders")->required();
+  const auto add_list = [&](const char* names, auto& values, int low, int high, const char* what) {
+    command->add_option(names, values, what)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::Range(low, high))
+        ->capture_default_str();
   };
-  auto* command = app.add_subcommand("bench", "Measure how fast a model reads and writes");
-  auto flags = std::make_shared<Flags>();
-  command->add_option("MODEL", flags->model, "GGUF file or Hugging Face folder")->required();
-  command->add_option("-p,--n-prompt", flags->speed.n_prompt, "Tokens to read in one go")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  command->add_option("-n,--n-gen", flags->speed.n_gen, "Tokens to write, one after another")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  command->add_option("-r,--repeat", flags->speed.repeat, "Repetitions; their median is the figure")
+  add_list("-p,--n-prompt", flags->speed.n_prompt, 0, 1 << 20, "Tokens to read in one go; several: 128,512");
+  add_list("-n,--n-gen", flags->speed.n_gen, 0, 1 << 20,
+           "Tokens to write, one after another; several: 32,128");
+  add_list("-t,--threads", flags->threads, 0, 1024, "Threads (0: all processors); several: 1,2");
+  command->add_option("-r,--repetitions", flags->speed.repeat, "Repetitions; their median is the figure")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_flag("--json", flags->json, "Print JSON");
-  flags->compute.Add(*command);
-  command->callback(Runs([flags]() -> Status {
-    ASSIGN_OR_RETURN(const Context ctx, flags->compute.MakeContext());
-    ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(flags->model));
-    ASSIGN_OR_RETURN(const SpeedResult result, MeasureSpeed(ctx, *model, flags->speed, TerminalProgress()));
-    const ModelSize size = MeasureSize(*model);
-    if (flags->json) {
-      Json json = {{"program", "thimble"},
-                   {"model", flags->model},
-                   {"kernels", ctx.kernels.name},
-                   {"compute", flags->compute.compute},
-                   {"threads", ctx.pool.n_threads()},
-                   {"n_prompt", flags->speed.n_prompt},
-                   {"n_gen", flags->speed.n_gen},
-                   {"bytes", size.file_bytes},
-                   {"peak_rss_bytes", result.peak_rss_bytes}};
-      const auto add = [&](const std::string& name, const std::vector<double>& rates) {
-        if (rates.empty()) return;
-        json[name + "_tokens_per_second"] = Median(rates);
-        json[name + "_repetitions"] = rates;
-      };
-      add("prefill", result.prefill);
-      add("decode", result.decode);
-      fmt::print("{}\n", DumpJson(json));
-      return {};
-    }
-    fmt::print("{}: {}, kernels {}, compute {}, {} threads\n", flags->model, HumanBytes(size.file_bytes),
-               ctx.kernels.name, flags->compute.compute, ctx.pool.n_threads());
-    const auto print = [&](const char* what, int64_t n, const std::vector<double>& rates) {
-      if (rates.empty()) return;
-      const auto [low, high] = std::minmax_element(rates.begin(), rates.end());
-      fmt::print("{} {:>5} tokens: {:>8.1f} tokens/s ({:.1f} to {:.1f})\n", what, n, Median(rates), *low,
-                 *high);
-    };
-    print("reading", flags->speed.n_prompt, result.prefill);
-    print("writing", flags->speed.n_gen, result.decode);
-    fmt::print("peak memory: {}\n", HumanBytes(result.peak_rss_bytes));
-    return {};
-  }));
+  command->add_option("-o,--output", flags->format, "What to print: md (a table), json or csv")
+      ->check(CLI::IsMember({"md", "json", "csv"}))
+      ->capture_default_str();
+  command->add_option("--json", flags->json, "Also write the figures here");
+  flags->compute.AddCompute(*command);
+  command->footer(
+      "The bounds are measured in the same run: how fast these threads read memory, and how fast they could "
+      "multiply "
+      "int8 if that were all they did.");
+  command->callback(Runs([flags] { return Bench(*flags); }));
 }
 
 }  // namespace thimble

@@ -47,13 +47,19 @@ class LineReader {
         line = buffer_.substr(0, end);
         buffer_.erase(0, end + 1);
         if (line.ends_with('\r')) line.pop_back();
+        told_ = false;
         return Event::kLine;
       }
       pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-      if (poll(&input, 1, -1) < 0) {
-        if (errno == EINTR) return Event::kInterrupt;
-        return Event::kEnd;
+      // Looks up now and then: a Ctrl-C just before poll, or one that another thread caught, does not wake
+      // it.
+      const int ready = poll(&input, 1, 100);
+      if (ready < 0 && errno != EINTR) return Event::kEnd;
+      if (Interrupted() && !told_) {
+        told_ = true;
+        return Event::kInterrupt;
       }
+      if (ready <= 0) continue;
       char bytes[4096];
       const ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
       if (n > 0) {
@@ -68,6 +74,7 @@ class LineReader {
 
  private:
   std::string buffer_;
+  bool told_ = false;  // of the Ctrl-C since the last line
 };
 
 // "name" of "path/name/" and of "path/name.gguf".

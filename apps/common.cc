@@ -11,6 +11,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 namespace thimble {
@@ -29,10 +30,6 @@ void OnInterrupt(int) {
 void OnTerminate(int signal) {
   RemoveTemporaryFiles();
   _exit(128 + signal);
-}
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 std::string HumanTime(double seconds) {
@@ -55,9 +52,13 @@ std::function<void()> Runs(std::function<Status()> body) {
 }
 
 void ComputeFlags::Add(CLI::App& command, const std::string& default_compute) {
-  compute = default_compute;
   command.add_option("-t,--threads", threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));
+  AddCompute(command, default_compute);
+}
+
+void ComputeFlags::AddCompute(CLI::App& command, const std::string& default_compute) {
+  compute = default_compute;
   command
       .add_option(
           "--compute", compute,
@@ -152,11 +153,11 @@ SamplingParams SamplingFlags::Resolve() const {
 
 void DraftFlags::Add(CLI::App& command) {
   auto* file = command.add_option(
-      "-md,--model-draft", model,
-      "A smaller model of the same vocabulary that guesses ahead; the answer stays the same");
+      "--model-draft", model,
+      "-md: a smaller model of the same vocabulary that guesses ahead; the answer stays the same");
   command
       .add_option("--spec-type", type,
-                  "ngram-simple guesses ahead without a model, from what came after the last tokens before")
+                  "ngram-simple: guess ahead what came after the last tokens when they came before")
       ->check(CLI::IsMember({"none", "ngram-simple"}))
       ->capture_default_str()
       ->excludes(file);

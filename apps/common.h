@@ -43,6 +43,7 @@ struct ComputeFlags {
   int threads = 0;
   std::string compute = "int8";
   void Add(CLI::App& command, const std::string& default_compute = "int8");
+  void AddCompute(CLI::App& command, const std::string& default_compute = "int8");  // without --threads
   // Valid for the life of the process.
   Result<Context> MakeContext() const;
 };
@@ -85,7 +86,7 @@ struct DraftFlags {
   DraftOptions options;
   void Add(CLI::App& command);
 };
-// The drafter that the flags ask for, for `target` in `session`'s context; its model stays loaded with it.
+// The drafter that the flags ask for, for `target` in a context of `n_ctx` tokens; its model lives as long.
 struct LoadedDrafter {
   LoadedModel model;
   std::unique_ptr<Drafter> drafter;

@@ -1,6 +1,7 @@
 #include <malloc.h>
 
 #include <iostream>
+#include <string_view>
 
 #include "apps/common.h"
 
@@ -13,8 +14,7 @@ int main(int argc, char** argv) {
   InstallInterruptHandler();
   CLI::App app(
       "Thimble shrinks a pretrained language model, proves what that cost, teaches it with small adapters, "
-      "and runs "
-      "it.");
+      "and runs it.");
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
@@ -27,6 +27,11 @@ int main(int argc, char** argv) {
     for (CLI::Option* option : command->get_options()) {
       if (!option->get_positional()) option->allow_extra_args(false);
     }
+  }
+  // llama.cpp's short name: CLI11 takes one letter only.
+  static char model_draft[] = "--model-draft";
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i] == std::string_view("-md")) argv[i] = model_draft;
   }
   CLI11_PARSE(app, argc, argv);
   if (!app.get_subcommands().empty()) return 0;

@@ -1,17 +1,13 @@
 #include <fmt/core.h>
 
-#include <chrono>
 #include <filesystem>
 
 #include "apps/common.h"
+#include "base/clock.h"
 #include "quant/export_plan.h"
 
 namespace thimble {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 Result<std::optional<WeightType>> ParseType(const char* flag, const std::string& name) {
   if (name.empty()) return std::nullopt;

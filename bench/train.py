@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed and memory of a LoRA training step: Thimble and PyTorch + PEFT on the same texts, one after the other.
+"""Speed and memory of a LoRA training step: Thimble and PyTorch + PEFT on the same text, one after the other.
 
   bench/peers/venv/bin/python bench/train.py [MODEL.gguf]        default: models/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -69,8 +69,7 @@ def main():
         scratch = pathlib.Path(scratch)
         data, folder = scratch / "data.jsonl", scratch / "f32"
         n = (args.steps + 1) * args.batch_size
-        data.write_text("".join(json.dumps(dict(text=" ".join(generator.choices(WORDS, k=args.seq_length)))) + "\n"
-                                for _ in range(n)))
+        data.write_text(n * (json.dumps(dict(text=" ".join(generator.choices(WORDS, k=args.seq_length)))) + "\n"))
         run([sys.executable, ROOT / "tools/reference_model.py", args.model, folder])
         results = [peft(args, data, folder), thimble(args, data, scratch, "f32"), thimble(args, data, scratch, "int8"),
                    thimble(args, data, scratch, "f32", "--gradient-checkpointing")]

@@ -21,6 +21,8 @@ if(THIMBLE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+set(THIMBLE_TEST_PATIENCE 1 CACHE STRING "What the tests' time limits are multiplied by, e.g. under an emulator")
+
 find_program(CCACHE ccache)
 if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})

@@ -3,6 +3,12 @@
 # bin/NAME_bench that tools/bench.sh runs.
 include(GoogleTest OPTIONAL)
 
+# thimble_test_limit(TEST SECONDS): how long it may take, on a machine at its own speed.
+function(thimble_test_limit test seconds)
+  math(EXPR limit "${seconds} * ${THIMBLE_TEST_PATIENCE}")
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${limit})
+endfunction()
+
 function(thimble_folder name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cc)
@@ -28,7 +34,7 @@ function(thimble_folder name)
     target_link_libraries(${name}_test PRIVATE ${name} GTest::gtest GTest::gmock GTest::gtest_main ${RAPIDCHECK_LIBRARY})
     target_compile_definitions(${name}_test PRIVATE THIMBLE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name}_test)
-    set_tests_properties(${name} PROPERTIES TIMEOUT 900)
+    thimble_test_limit(${name} 900)
   endif()
   if(THIMBLE_TESTS AND benches)
     find_package(benchmark REQUIRED)

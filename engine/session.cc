@@ -1,17 +1,14 @@
 #include "engine/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
+
+#include "base/clock.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kDefaultContext = 4096;
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Holds back text that may turn out to be the beginning of a stop string.
 class StopFilter {
@@ -171,7 +168,8 @@ Result<Generation> Session::Generate(const std::vector<TokenId>& prompt, const G
   model_.Truncate(static_cast<int64_t>(history.size()));  // what was guessed in vain
   if (!filter.stopped()) {
     emit(filter.Push(detokenizer.Flush()));
-    if (!filter.stopped()) emit(filter.Flush());
+    if (filter.stopped()) out.reason = FinishReason::kStop;
+    emit(filter.Flush());
   }
   out.decode_seconds = Seconds() - decode_begin;
   return out;

@@ -4,7 +4,6 @@
 
 #include <set>
 
-#include "base/random.h"
 #include "engine/test_support.h"
 
 namespace thimble {
@@ -29,36 +28,11 @@ class SessionTest : public ::testing::Test {
     options.sampling.seed = seed;
     return options;
   }
-  // A low-rank change of every query and value projection.
-  Adapter RandomAdapter(uint64_t seed) const {
-    Random random(seed);
-    const auto filled = [&](int64_t rows, int64_t cols) {
-      Tensor t = Tensor::Empty(rows, cols);
-      for (int64_t i = 0; i < t.size(); ++i) t.data()[i] = static_cast<float>(0.3 * random.Normal());
-      return t;
-    };
-    Adapter adapter{.name = "random"};
-    for (const Layer& layer : llama_.model->layers()) {
-      auto& modules = adapter.layers.emplace_back();
-      for (Slot slot : {Slot::kQ, Slot::kV}) {
-        const Weight& w = layer.weight(slot);
-        modules[static_cast<size_t>(slot)] = {.a = filled(2, w.n_in), .b = filled(w.n_out, 2)};
-      }
-    }
-    return adapter;
-  }
 
   ThreadPool pool_{1};
   Context ctx_{.pool = pool_, .compute = Compute::kF32};
   Loaded llama_ = Load("llama");
 };
-
-Generation Answer(Session& session, const std::vector<TokenId>& prompt, const GenerateOptions& options,
-                  const TextFn& on_text = nullptr) {
-  auto out = session.Generate(prompt, options, on_text);
-  EXPECT_TRUE(out) << out.error().message;
-  return out ? *out : Generation{};
-}
 
 TEST_F(SessionTest, GreedyTokensAreTransformers) {
   for (const char* name : {"llama", "llama_rope_llama3", "mistral", "qwen2", "qwen3", "gemma3_text"}) {
@@ -227,7 +201,7 @@ TEST_F(SessionTest, TheCallerCancelsAndGoesOn) {
 }
 
 TEST_F(SessionTest, AdaptersChangeTheAnswerAndClearTheCache) {
-  const Adapter adapter = RandomAdapter(1), other = RandomAdapter(2);
+  const Adapter adapter = RandomAdapter(*llama_.model, 1), other = RandomAdapter(*llama_.model, 2);
   const auto prompt = Ids("The adapter says");
   Session session = NewSession();
   const Generation base = Answer(session, prompt, Greedy(16));

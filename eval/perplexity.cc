@@ -3,20 +3,16 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
+#include "base/clock.h"
 #include "model/adapter.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 64;  // logits of a 262,144-token vocabulary for 64 rows are 67 MB
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 Tensor Rows(const Tensor& x, int64_t begin, int64_t n) {
   Tensor out = Tensor::Empty(n, x.cols());

@@ -1,18 +1,16 @@
 #include "eval/speed.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/random.h"
 #include "eval/perplexity.h"
 
 namespace thimble {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Logits of the last token only, as generation needs them.
 void Feed(const Context& ctx, const Model& model, KvCache& cache, std::span<const int32_t> tokens) {
@@ -24,47 +22,51 @@ void Feed(const Context& ctx, const Model& model, KvCache& cache, std::span<cons
 
 }  // namespace
 
-Result<SpeedResult> MeasureSpeed(const Context& ctx, const Model& model, const SpeedOptions& options,
-                                 const ProgressFn& progress) {
-  if (options.n_prompt < 0 || options.n_gen < 0 || options.n_prompt + options.n_gen == 0 ||
-      options.repeat < 1) {
+std::string SpeedResult::Name() const {
+  return n_prompt > 0 ? fmt::format("pp{}", n_prompt) : fmt::format("tg{}", n_gen);
+}
+
+Result<std::vector<SpeedResult>> MeasureSpeed(const Context& ctx, const Model& model,
+                                              const SpeedOptions& options, const ProgressFn& progress) {
+  std::vector<SpeedResult> results;
+  for (int64_t n : options.n_prompt) results.push_back({.n_prompt = n});
+  for (int64_t n : options.n_gen) results.push_back({.n_gen = n});
+  std::erase_if(results, [](const SpeedResult& r) { return r.n_prompt + r.n_gen == 0; });
+  const auto bad = [](const SpeedResult& r) { return r.n_prompt < 0 || r.n_gen < 0; };
+  if (results.empty() || std::any_of(results.begin(), results.end(), bad) || options.repeat < 1) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "nothing to measure: give tokens to read or to write, and at least one repetition");
   }
+  int64_t longest = 0;
+  for (const SpeedResult& r : results) longest = std::max({longest, r.n_prompt, r.n_gen});
   Random random(0);
-  const int64_t n = std::max(options.n_prompt, options.n_gen);
-  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  std::vector<int32_t> tokens(static_cast<size_t>(longest));
   for (int32_t& id : tokens) {
     id = static_cast<int32_t>(random.Below(static_cast<uint64_t>(model.config().vocab_size)));
   }
-  KvCache cache(model.config(), n);
-  SpeedResult result;
-  for (int64_t i = 0; i <= options.repeat; ++i) {
-    if (options.n_prompt > 0) {
-      cache.Truncate(0);
-      const double begin = Seconds();
-      Feed(ctx, model, cache, std::span(tokens).first(static_cast<size_t>(options.n_prompt)));
-      result.prefill.push_back(static_cast<double>(options.n_prompt) / (Seconds() - begin));
+  KvCache cache(model.config(), longest);
+  const auto run = [&](int64_t n_prompt, int64_t n_gen) {
+    cache.Truncate(0);
+    if (n_prompt > 0) Feed(ctx, model, cache, std::span(tokens).first(static_cast<size_t>(n_prompt)));
+    for (int64_t t = 0; t < n_gen; ++t) {
+      Feed(ctx, model, cache, std::span(tokens).subspan(static_cast<size_t>(t), 1));
     }
-    if (options.n_gen > 0) {
-      cache.Truncate(0);
+  };
+  for (const SpeedResult& r : results) run(r.n_prompt, std::min<int64_t>(r.n_gen, 1));
+  for (int64_t i = 0; i < options.repeat; ++i) {
+    for (SpeedResult& r : results) {
       const double begin = Seconds();
-      for (int64_t t = 0; t < options.n_gen; ++t) {
-        Feed(ctx, model, cache, std::span(tokens).subspan(static_cast<size_t>(t), 1));
-      }
-      result.decode.push_back(static_cast<double>(options.n_gen) / (Seconds() - begin));
+      run(r.n_prompt, r.n_gen);
+      r.rates.push_back(static_cast<double>(r.n_prompt + r.n_gen) / (Seconds() - begin));
+      r.peak_rss_bytes = PeakRssBytes();
     }
     const bool go_on = !progress || progress({.stage = "bench",
                                               .done = static_cast<double>(i + 1),
-                                              .total = static_cast<double>(options.repeat + 1),
+                                              .total = static_cast<double>(options.repeat),
                                               .unit = "repetitions"});
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
-  for (auto* rates : {&result.prefill, &result.decode}) {
-    if (!rates->empty()) rates->erase(rates->begin());
-  }
-  result.peak_rss_bytes = PeakRssBytes();
-  return result;
+  return results;
 }
 
 double Median(std::vector<double> values) {
@@ -72,6 +74,27 @@ double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+double BytesPerToken(const Model& model, int64_t n_gen) {
+  const auto bytes = [](const Weight& w) {
+    return static_cast<double>(RowBytes(w.type, w.n_in)) * static_cast<double>(w.n_out);
+  };
+  double total = bytes(model.output());
+  total += static_cast<double>(RowBytes(model.embedding().type, model.embedding().n_in));
+  for (const Layer& layer : model.layers()) {
+    for (const Weight& w : layer.linear) total += bytes(w);
+  }
+  const KvCache one(model.config(), 1);
+  return total + static_cast<double>(one.bytes()) * static_cast<double>(n_gen) / 2;
+}
+
+double MultiplyAddsPerToken(const Model& model) {
+  double total = 0;
+  for (const Layer& layer : model.layers()) {
+    for (const Weight& w : layer.linear) total += static_cast<double>(w.n_out) * static_cast<double>(w.n_in);
+  }
+  return total;
 }
 
 }  // namespace thimble

@@ -1,4 +1,9 @@
 // Which tiers this CPU runs, and which one is used.
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,14 +28,15 @@ void FillRef(KernelTable* table) {
   ref::FillMatmulQ(table);
 }
 
-#if defined(__x86_64__)
 // A faster tier starts from the table below it, so that it may leave entries out.
+#if defined(__x86_64__)
 void FillAvx2(KernelTable* table) {
   FillRef(table);
   avx2::FillGemm(table);
   avx2::FillRows(table);
   avx2::FillDecode(table);
   avx2::FillMatmulQ(table);
+  avx2::FillPeak(table);
 }
 
 void FillAvx512(KernelTable* table) {
@@ -39,6 +45,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillRows(table);
   avx512::FillDecode(table);
   avx512::FillMatmulQ(table);
+  avx512::FillPeak(table);
 }
 
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.
@@ -51,6 +58,33 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }
+#elif defined(__aarch64__)
+void FillNeon(KernelTable* table) {
+  FillRef(table);
+  neon::FillGemm(table);
+  neon::FillRows(table);
+  neon::FillDecode(table);
+  neon::FillMatmulQ(table);
+}
+
+void FillNeonDotprod(KernelTable* table) {
+  FillNeon(table);
+  neon_dotprod::FillMatmulQ(table);
+}
+
+void FillNeonI8mm(KernelTable* table) {
+  FillNeonDotprod(table);
+  neon_i8mm::FillMatmulQ(table);
+  neon_i8mm::FillMatmulPairs(table);
+}
+
+bool HasDotprod() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+
+bool HasI8mm() {
+  return HasDotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+}
 #endif
 
 // Best first.
@@ -58,6 +92,10 @@ constexpr Tier kTiers[] = {
 #if defined(__x86_64__)
     {"avx512", HasAvx512, FillAvx512},
     {"avx2", HasAvx2, FillAvx2},
+#elif defined(__aarch64__)
+    {"neon_i8mm", HasI8mm, FillNeonI8mm},
+    {"neon_dotprod", HasDotprod, FillNeonDotprod},
+    {"neon", [] { return true; }, FillNeon},
 #endif
     {"ref", [] { return true; }, FillRef},
 };

@@ -23,7 +23,7 @@ constexpr int64_t kFewRows = 16;
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
-  const char* name;  // "ref", "avx2", "avx512", "neon"
+  const char* name;  // "ref", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm"
 
   // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
   // c[m,n] = a[m,k] * b[n,k]^T
@@ -55,6 +55,10 @@ struct KernelTable {
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);  // y = gate * sigmoid(gate) * up
   // y = gelu_tanh(gate) * up, gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
   void (*gelu_mul)(const float* gate, const float* up, float* y, int64_t n);
+
+  // --- For benchmarks: runs the tier's densest int8 multiply-add on registers alone, `rounds` times, and
+  // returns how many multiply-adds that were: what matmul_q could do at best. Null: not known for this tier.
+  int64_t (*int8_peak)(int64_t rounds);
 };
 
 // The best tier that this CPU runs, or the one that the environment variable THIMBLE_ISA names. An unknown or

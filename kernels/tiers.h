@@ -9,6 +9,7 @@
   void FillRows(KernelTable* table);    \
   void FillDecode(KernelTable* table);  \
   void FillMatmulQ(KernelTable* table); \
+  void FillPeak(KernelTable* table);    \
   }
 
 namespace thimble {
@@ -16,5 +17,11 @@ namespace thimble {
 THIMBLE_DECLARE_TIER(ref)
 THIMBLE_DECLARE_TIER(avx2)
 THIMBLE_DECLARE_TIER(avx512)
+THIMBLE_DECLARE_TIER(neon)
+THIMBLE_DECLARE_TIER(neon_dotprod)
+THIMBLE_DECLARE_TIER(neon_i8mm)
+namespace neon_i8mm {
+void FillMatmulPairs(KernelTable* table);  // in place of the products that FillMatmulQ fills in
+}
 
 }  // namespace thimble

@@ -10,7 +10,6 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kQueryBlock = 32;
-constexpr int64_t kValueBlock = 256;  // keys whose values are summed up at once; within a gemm's depth
 
 // A block of queries of one head in one segment, with the keys that any of them sees.
 struct Block {
@@ -69,19 +68,6 @@ void Probabilities(const Context& ctx, const Block& b, const AttentionParams& p,
     for (int64_t j = begin; j < end; ++j) row[j] *= p.scale;
     ctx.kernels.softmax(row + begin, end - begin);
     std::fill(row + end, row + b.n_kv, 0.0f);
-  }
-}
-
-// y [n_q, head_dim] = scores v. The sum is cut at the same keys whatever the queries of the block are, so
-// that a query's result does not depend on those beside it.
-void WeightedValues(const Context& ctx, const Block& b, const AttentionParams& p, const Views& view,
-                    const float* scores, float* y, int64_t ldy) {
-  for (int64_t begin = 0; begin < b.n_kv;) {
-    const int64_t end =
-        std::min(b.n_kv, ((b.first_key + begin) / kValueBlock + 1) * kValueBlock - b.first_key);
-    ctx.kernels.gemm_nn(b.n_q, p.head_dim, end - begin, scores + begin, b.n_kv, view.v + begin * view.ldkv,
-                        view.ldkv, y, ldy, begin > 0);
-    begin = end;
   }
 }
 
@@ -154,7 +140,8 @@ Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Ten
       const Views view = HeadViews(b, p, q, k, v);
       float* scores = Scratch(b.n_q * b.n_kv);
       Probabilities(ctx, b, p, view, scores);
-      WeightedValues(ctx, b, p, view, scores, y.row(b.q_row) + b.head * p.head_dim, y.cols());
+      ctx.kernels.gemm_nn(b.n_q, p.head_dim, b.n_kv, scores, b.n_kv, view.v, view.ldkv,
+                          y.row(b.q_row) + b.head * p.head_dim, y.cols(), false);
     }
   });
   if (ctx.Records({q, k, v})) {

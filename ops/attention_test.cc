@@ -88,31 +88,5 @@ TEST_P(AttentionTest, DoesNotLookBehindTheLastKey) {
   ExpectNear(y.data(), expected, 1e-5, "value");
 }
 
-// Queries at the end of a cache: each alone, with the keys up to its own, and several together.
-TEST_P(AttentionTest, QueriesDoNotDependOnHowManyAreComputedTogether) {
-  constexpr int64_t kKeys = 1100;
-  ThreadPool pool(2);
-  const Context ctx = ContextOn(pool);
-  for (int64_t head_dim : {8, 24, 64}) {
-    for (int64_t window : {0, 100, 300, 600}) {
-      const AttentionParams params{4, 2, head_dim, 0.2f, window};
-      const Tensor q = RandomTensor(kFewRows, 4 * head_dim, 1);
-      const Tensor k = RandomTensor(kKeys, 2 * head_dim, 2), v = RandomTensor(kKeys, 2 * head_dim, 3);
-      for (int64_t past : {0, 3, 250, 319, 500, 1000}) {
-        for (int64_t m : {2, 5, 9, 16}) {
-          SCOPED_TRACE(testing::Message()
-                       << m << " of size " << head_dim << " after " << past << ", window " << window);
-          const Tensor together = Attention(ctx, q, k, v, {{0, m, 0, past + m}}, params);
-          for (int64_t i = 0; i < m; ++i) {
-            const Tensor alone = Attention(ctx, q, k, v, {{i, 1, 0, past + i + 1}}, params);
-            for (int64_t j = 0; j < q.cols(); ++j)
-              ASSERT_EQ(together.row(i)[j], alone.row(i)[j]) << i << ", " << j;
-          }
-        }
-      }
-    }
-  }
-}
-
 }  // namespace
 }  // namespace thimble

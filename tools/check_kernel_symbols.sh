@@ -2,11 +2,11 @@
 # check_kernel_symbols.sh LIBKERNELS.A: fails if a unit that is compiled for a newer CPU (its symbols are in
 # thimble::avx2, thimble::neon, ..., but not thimble::ref) defines anything but its Fill functions that other units
 # can see. The linker keeps one copy of a weak symbol (an inline function, a template of std::): if it kept the newer
-# CPU's, the baseline code that shares it would crash on an older one.
+# CPU's, the baseline code that shares it would crash on an older one. $NM is the nm to use, if not the system's.
 set -eu
 [ $# -eq 1 ] || { echo "usage: $0 LIBKERNELS.A" >&2; exit 2; }
 
-nm -C --defined-only "$1" | awk '
+"${NM:-nm}" -C --defined-only "$1" | awk '
   function finish() {
     if (tier != "" && tier != "ref") {
       ++tier_units

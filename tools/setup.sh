@@ -2,6 +2,8 @@
 # Makes sure that what the build, the tests and the demo need is installed; says nothing when it is.
 # On Debian (12 or later) and Ubuntu (24.04 or later) it installs what is missing; elsewhere it lists it.
 set -euo pipefail
+# shellcheck source=tools/apt_install.sh
+source "$(dirname "$0")/apt_install.sh"
 
 packages=(build-essential cmake ninja-build ccache pkg-config
           libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev
@@ -39,27 +41,6 @@ check_by_hand() {
   fi
 }
 
-install_missing() {
-  local missing=() package as_root=()
-  local installed
-  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)
-  for package in "${packages[@]}"; do
-    grep -qx "installed $package" <<<"$installed" || missing+=("$package")
-  done
-  [ ${#missing[@]} -eq 0 ] && return
-  if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null; then
-      say "neither root nor sudo. Have these packages installed, then run this again: ${missing[*]}"
-      exit 1
-    fi
-    as_root=(sudo)
-  fi
-  say "installing ${missing[*]}"
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-  "${apt[@]}" update </dev/null >/dev/null
-  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
-}
-
 check_versions() {
   local cmake gcc
   cmake=$(cmake --version | sed -n '1s/[^0-9]*//p')
@@ -75,7 +56,7 @@ check_versions() {
 }
 
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
-  install_missing
+  apt_install "${packages[@]}"
 else
   check_by_hand
 fi

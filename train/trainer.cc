@@ -1,18 +1,14 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 
+#include "base/clock.h"
 #include "train/checkpoint.h"
 
 namespace thimble {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
   std::vector<Tensor> tensors;
@@ -192,7 +188,8 @@ class TrainRun {
                                                 .total = static_cast<double>(total_),
                                                 .unit = "steps",
                                                 .note = Note(result.loss)});
-    if (go_on) return {};
+    if (go_on || step + 1 == total_)
+      return {};  // after the last step, the adapter itself is what is to be saved
     RETURN_IF_ERROR(Checkpoint(step + 1));
     return MakeError(ErrorCode::kCancelled, "interrupted after step {}; go on with --resume {}", step + 1,
                      CheckpointPath(step + 1));

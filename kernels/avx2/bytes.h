@@ -13,6 +13,7 @@ using Ints = Bytes;  // 4 lanes of 4 int32
 struct Floats {      // 4 lanes of 4 floats
   __m256 a, b;
 };
+using Sums = Floats;
 
 constexpr int kMaxActivationRows = 4;  // of a matmul tile: one accumulator each
 
@@ -143,22 +144,22 @@ THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1)
 }
 
 // --- Four lanes of four floats.
-THIMBLE_INLINE Floats FloatsZero() {
+THIMBLE_INLINE Sums SumsZero() {
   return {_mm256_setzero_ps(), _mm256_setzero_ps()};
 }
-THIMBLE_INLINE Floats FloatsLoad(const float* p) {
+THIMBLE_INLINE Sums SumsLoad(const float* p) {
   return {_mm256_load_ps(p), _mm256_load_ps(p + 8)};
 }
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
   _mm256_storeu_ps(p, x.a);
   _mm256_storeu_ps(p + 8, x.b);
 }
-THIMBLE_INLINE Floats ToFloats(Ints x) {
+THIMBLE_INLINE Sums ToSums(Ints x) {
   return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
 }
 THIMBLE_INLINE Floats FloatsFromInt8(const int8_t* p) {
   const __m128i x = LoadAs<__m128i_u>(p);
-  return ToFloats({_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))});
+  return ToSums({_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))});
 }
 THIMBLE_INLINE Floats FloatsSet(float x) {
   return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
@@ -166,26 +167,29 @@ THIMBLE_INLINE Floats FloatsSet(float x) {
 THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
   return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)};
 }
+THIMBLE_INLINE Sums SumsMul(Sums a, Sums b) {
+  return FloatsMul(a, b);
+}
 THIMBLE_INLINE Floats FloatsSub(Floats a, Floats b) {
   return {_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)};
 }
-THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
+THIMBLE_INLINE Sums SumsFma(Sums a, Sums b, Sums c) {
   return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
 }
 // Element b of q in all of lane b.
-THIMBLE_INLINE Floats Spread(Quad q) {
+THIMBLE_INLINE Sums Spread(Quad q) {
   const __m256 both = _mm256_set_m128(q, q);
   return {_mm256_permutevar_ps(both, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
           _mm256_permutevar_ps(both, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
 }
 // Takes q from the first four elements.
-THIMBLE_INLINE Floats SubQuad(Floats x, Quad q) {
+THIMBLE_INLINE Sums SubQuad(Sums x, Quad q) {
   return {_mm256_sub_ps(x.a, _mm256_zextps128_ps256(q)), x.b};
 }
-THIMBLE_INLINE float FloatsSum(Floats x) {
+THIMBLE_INLINE float SumsTotal(Sums x) {
   return VecSum(_mm256_add_ps(x.a, x.b));
 }
-THIMBLE_INLINE void FloatsSum4(const Floats x[4], float sums[4]) {
+THIMBLE_INLINE void SumsTotal4(const Sums x[4], float sums[4]) {
   const Vec v[4] = {_mm256_add_ps(x[0].a, x[0].b), _mm256_add_ps(x[1].a, x[1].b),
                     _mm256_add_ps(x[2].a, x[2].b), _mm256_add_ps(x[3].a, x[3].b)};
   VecSum4(v, sums);

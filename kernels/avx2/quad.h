@@ -12,13 +12,6 @@ namespace thimble {
 
 using Quad = __m128;
 
-template <typename T>
-THIMBLE_INLINE T LoadAs(const void* p) {
-  T value;
-  memcpy(&value, p, sizeof(value));
-  return value;
-}
-
 THIMBLE_INLINE float HalfAt(const uint8_t* p) {
   return _cvtsh_ss(LoadAs<uint16_t>(p));
 }

@@ -10,6 +10,7 @@ namespace thimble {
 using Bytes = __m512i;  // 4 lanes of 16 bytes
 using Ints = __m512i;   // 4 lanes of 4 int32
 using Floats = __m512;  // 4 lanes of 4 floats
+using Sums = Floats;
 
 constexpr int kMaxActivationRows = 8;  // of a matmul tile: one accumulator each
 
@@ -126,16 +127,16 @@ THIMBLE_INLINE Ints DotBytes2(Ints init, Bytes w0, Bytes x0, Bytes w1, Bytes x1)
 }
 
 // --- Four lanes of four floats.
-THIMBLE_INLINE Floats FloatsZero() {
+THIMBLE_INLINE Sums SumsZero() {
   return _mm512_setzero_ps();
 }
-THIMBLE_INLINE Floats FloatsLoad(const float* p) {
+THIMBLE_INLINE Sums SumsLoad(const float* p) {
   return _mm512_load_ps(p);
 }
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
   _mm512_storeu_ps(p, x);
 }
-THIMBLE_INLINE Floats ToFloats(Ints x) {
+THIMBLE_INLINE Sums ToSums(Ints x) {
   return _mm512_cvtepi32_ps(x);
 }
 THIMBLE_INLINE Floats FloatsFromInt8(const int8_t* p) {
@@ -147,25 +148,28 @@ THIMBLE_INLINE Floats FloatsSet(float x) {
 THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
   return _mm512_mul_ps(a, b);
 }
+THIMBLE_INLINE Sums SumsMul(Sums a, Sums b) {
+  return FloatsMul(a, b);
+}
 THIMBLE_INLINE Floats FloatsSub(Floats a, Floats b) {
   return _mm512_sub_ps(a, b);
 }
-THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
+THIMBLE_INLINE Sums SumsFma(Sums a, Sums b, Sums c) {
   return _mm512_fmadd_ps(a, b, c);
 }
 // Element b of q in all of lane b.
-THIMBLE_INLINE Floats Spread(Quad q) {
+THIMBLE_INLINE Sums Spread(Quad q) {
   return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
                                _mm512_castps128_ps512(q));
 }
 // Takes q from the first four elements.
-THIMBLE_INLINE Floats SubQuad(Floats x, Quad q) {
+THIMBLE_INLINE Sums SubQuad(Sums x, Quad q) {
   return _mm512_sub_ps(x, _mm512_zextps128_ps512(q));
 }
-THIMBLE_INLINE float FloatsSum(Floats x) {
+THIMBLE_INLINE float SumsTotal(Sums x) {
   return VecSum(x);
 }
-THIMBLE_INLINE void FloatsSum4(const Floats x[4], float sums[4]) {
+THIMBLE_INLINE void SumsTotal4(const Sums x[4], float sums[4]) {
   VecSum4(x, sums);
 }
 

@@ -1,5 +1,7 @@
-// Compiler attributes shared by the kernel units.
+// Compiler attributes, and reading at any address; shared by the kernel units.
 #pragma once
+
+#include <string.h>
 
 // Internal linkage and always inlined: nothing from a kernel unit may be merged with baseline code.
 #define THIMBLE_INLINE static inline __attribute__((always_inline))
@@ -10,3 +12,14 @@
 #else
 #define THIMBLE_UNROLL _Pragma("GCC unroll 32")
 #endif
+
+namespace thimble {
+
+template <typename T>
+THIMBLE_INLINE T LoadAs(const void* p) {
+  T value;
+  memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+}  // namespace thimble

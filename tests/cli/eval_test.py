@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """thimble eval, report, bench and doctor."""
+import csv
 import json
 import random
 import re
@@ -101,18 +102,29 @@ class Eval(harness.ThimbleCase):
         self.assertGreater(len(TEXT.read_text(encoding="utf-8").split()), 2500)
 
     def test_bench(self):
-        out = self.thimble_json("bench", LLAMA, "-p", 16, "-n", 4, "-r", 3, "-t", 1, "--json")
-        self.assertEqual(out["threads"], 1)
-        for what in ("prefill", "decode"):
-            self.assertEqual(sorted(out[f"{what}_repetitions"])[1], out[f"{what}_tokens_per_second"])
-        said = self.thimble("bench", LLAMA, "-p", 0, "-n", 4, "-r", 1)
-        self.assertIn("writing", said)
-        self.assertNotIn("reading", said)
+        rows = self.thimble_json("bench", LLAMA, "-p", "16,8", "-n", 4, "-r", 3, "-t", "1,2", "-o", "json", "--json", "b.json")
+        self.assertEqual([(r["n_threads"], r["test"]) for r in rows],
+                         [(t, test) for t in (1, 2) for test in ("pp16", "pp8", "tg4")])
+        for row in rows:
+            self.assertEqual(sorted(row["samples_ts"])[1], row["median_ts"])
+            self.assertGreater(row["read_ordinary_bytes_per_second"], 1e8)
+        self.assertGreater(rows[2]["bytes_per_token"], 1e4)
+        self.assertAlmostEqual(rows[2]["share_of_bound"], rows[2]["bytes_per_token"] * rows[2]["median_ts"] / max(
+            rows[2]["read_ordinary_bytes_per_second"], rows[2]["read_huge_bytes_per_second"]))
+        self.assertEqual([r["test"] for r in json.loads((self.dir / "b.json").read_text())], [r["test"] for r in rows])
+        table = self.thimble("bench", LLAMA, MODELS / "qwen2", "-p", 0, "-n", 4, "-r", 1, "-t", 1)
+        self.assertEqual([line.split("|")[6].strip() for line in table.splitlines() if "qwen2" in line or "llama" in line],
+                         ["tg4", "tg4"])
+        self.assertIn("1 thread: memory is read at", table)
+        lines = self.thimble("bench", LLAMA, "-p", 4, "-n", 4, "-r", 1, "-t", 1, "-o", "csv").splitlines()
+        self.assertEqual([len(list(csv.reader([line]))[0]) for line in lines], [lines[0].count(",") + 1] * 3)
         self.thimble_fails("bench", LLAMA, "-p", 0, "-n", 0, says="nothing to measure")
+        self.thimble_fails("bench", LLAMA, "-p", "1,x", says="-p")
 
     def test_doctor(self):
         self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": ""}), r"kernels used +\w+: the best")
         self.assertRegex(self.thimble("doctor", env={"THIMBLE_ISA": "ref"}), r"kernels used +ref: named by")
+        self.assertRegex(self.thimble("doctor", "--measure"), r"huge pages +\w+\ninstruction sets +\w[^$]*with 1 thread +memory is read")
         self.thimble_fails("doctor", env={"THIMBLE_ISA": "abacus"}, says="abacus")
 
 

@@ -78,6 +78,15 @@ class SmolLm2(harness.ThimbleCase):
                 self.assertEqual(self.thimble("run", harness.SMOLLM2, *options, "--spec-type", "ngram-simple",
                                               "--draft-max", draft_max), plain)
 
+    def test_a_draft_model_does_not_change_the_answer(self):
+        for temperature in 0, 1:
+            sample = ["-p", "Why is the sky blue?", "-n", 60, "--temp", temperature, "--seed", 3]
+            plain = self.run_thimble("run", harness.SMOLLM2, *sample)
+            done = self.run_thimble("run", harness.SMOLLM2, *sample, "-md", harness.SMOLLM2)
+            self.assertEqual(done.stdout, plain.stdout)
+            self.assertIn("(100 %)", done.stderr)  # the model as its own draft
+            self.assertNotIn("guessed", plain.stderr)
+
     def test_a_draft_model_needs_the_same_vocabulary(self):
         self.thimble_fails("run", harness.SMOLLM2, "-p", "x", "-md", LLAMA,
                            says=["llama: a draft model needs the vocabulary", "272", "49152"])

@@ -1,0 +1,3 @@
+#include "kernels/neon/bytes.h"
+
+#include "kernels/generic/decode.inc"
