@@ -9,6 +9,7 @@
 #include "engine/cached_model.h"
 #include "engine/drafter.h"
 #include "engine/sampler.h"
+#include "kernels/kernels.h"
 #include "text/tokenizer.h"
 
 namespace thimble {

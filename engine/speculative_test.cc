@@ -84,38 +84,38 @@ class SpeculativeTest : public ::testing::Test {
 };
 
 TEST_F(SpeculativeTest, TheSameTokensWithEveryDrafter) {
-  constexpr int64_t kTokens = 300, kContext = 512;     // more keys than are summed up at once
+  constexpr int64_t kTokens = 300, kContext = 512;
+  struct Case {
+    double temperature, penalty;
+    int64_t max;
+  };
   for (const char* name : {"llama", "gemma3_text"}) {  // without and with sliding windows
     const Loaded target = Load(name);
-    for (double temperature : {0.0, 0.8, 3.0}) {
-      for (double penalty : {1.0, 1.3}) {
-        SCOPED_TRACE(testing::Message()
-                     << name << ", temperature " << temperature << ", penalty " << penalty);
-        GenerateOptions options = Options(temperature, kTokens, 7);
-        options.sampling.repeat_penalty = penalty;
-        Session plain(ctx_, *target.model, *target.tokenizer, kContext);
-        const Generation expected = Answer(plain, prompt_, options);
-        EXPECT_EQ(expected.n_drafted, 0);
-        NgramDrafter ngram;
-        Oracle right, wrong_often(3), wrong_always(1);
-        for (Oracle* oracle : {&right, &wrong_often, &wrong_always}) oracle->Know(prompt_, expected.tokens);
-        const auto alike = DraftModel(target, kContext), other = DraftModel(other_, kContext);
-        for (Drafter* drafter :
-             {static_cast<Drafter*>(&ngram), alike.get(), other.get(), static_cast<Drafter*>(&right),
-              static_cast<Drafter*>(&wrong_often), static_cast<Drafter*>(&wrong_always)}) {
-          for (int64_t max : {int64_t{2}, DraftOptions::kMost}) {
-            options.draft = {.drafter = drafter, .max = max};
-            Session session(ctx_, *target.model, *target.tokenizer, kContext);
-            const Generation out = Answer(session, prompt_, options);
-            EXPECT_EQ(out.tokens, expected.tokens);
-            EXPECT_EQ(out.text, expected.text);
-            EXPECT_LE(out.n_accepted, out.n_drafted);
-            if (drafter == &right || drafter == alike.get()) {
-              EXPECT_EQ(out.n_accepted, out.n_drafted);
-            } else if (drafter == &wrong_always) {
-              EXPECT_EQ(out.n_accepted, 0);
-            }
-          }
+    for (const Case& c : {Case{0, 1, DraftOptions::kMost}, Case{0, 1.3, 2}, Case{0.8, 1, 7},
+                          Case{3, 1.3, DraftOptions::kMost}}) {
+      SCOPED_TRACE(testing::Message() << name << ", temperature " << c.temperature);
+      GenerateOptions options = Options(c.temperature, kTokens, 7);
+      options.sampling.repeat_penalty = c.penalty;
+      Session plain(ctx_, *target.model, *target.tokenizer, kContext);
+      const Generation expected = Answer(plain, prompt_, options);
+      EXPECT_EQ(expected.n_drafted, 0);
+      NgramDrafter ngram;
+      Oracle right, wrong_often(3), wrong_always(1);
+      for (Oracle* oracle : {&right, &wrong_often, &wrong_always}) oracle->Know(prompt_, expected.tokens);
+      const auto alike = DraftModel(target, kContext), other = DraftModel(other_, kContext);
+      for (Drafter* drafter :
+           {static_cast<Drafter*>(&ngram), alike.get(), other.get(), static_cast<Drafter*>(&right),
+            static_cast<Drafter*>(&wrong_often), static_cast<Drafter*>(&wrong_always)}) {
+        options.draft = {.drafter = drafter, .max = c.max};
+        Session session(ctx_, *target.model, *target.tokenizer, kContext);
+        const Generation out = Answer(session, prompt_, options);
+        EXPECT_EQ(out.tokens, expected.tokens);
+        EXPECT_EQ(out.text, expected.text);
+        EXPECT_LE(out.n_accepted, out.n_drafted);
+        if (drafter == &right || drafter == alike.get()) {
+          EXPECT_EQ(out.n_accepted, out.n_drafted);
+        } else if (drafter == &wrong_always) {
+          EXPECT_EQ(out.n_accepted, 0);
         }
       }
     }
