@@ -13,19 +13,21 @@ struct BenchFlags {
   SpeedOptions speed;
   std::string format = "md", json;
   ComputeFlags compute;
+  KvFlags kv;
 };
 
-Status Bench(const BenchFlags& flags) {
+Status Bench(BenchFlags flags) {
   ASSIGN_OR_RETURN(const Context defaults, flags.compute.MakeContext());
   std::vector<SpeedRow> rows;
   for (const std::string& path : flags.models) {
     ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(path));
+    ASSIGN_OR_RETURN(flags.speed.kv, flags.kv.Resolve(model->config()));
     for (int threads : flags.threads) {
       ThreadPool pool(threads);
       const Context ctx{.pool = pool, .kernels = defaults.kernels, .compute = defaults.compute};
       ASSIGN_OR_RETURN(const std::vector<SpeedResult> results,
                        MeasureSpeed(ctx, *model, flags.speed, TerminalProgress()));
-      AddSpeedRows(path, *model, ctx, results, rows);
+      AddSpeedRows(path, *model, ctx, flags.speed.kv, results, rows);
     }
   }
   MachineSpeeds machines;  // last, as its memory would count in the peaks
@@ -69,6 +71,7 @@ void AddBench(CLI::App& app) {
       ->check(CLI::IsMember({"md", "json", "csv"}))
       ->capture_default_str();
   command->add_option("--json", flags->json, "Also write the figures here");
+  flags->kv.Add(*command);
   flags->compute.AddCompute(*command);
   command->footer(
       "The bounds are measured in the same run: how fast these threads read memory, and how fast they could "

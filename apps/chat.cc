@@ -31,6 +31,7 @@ struct ChatFlags {
   std::vector<std::string> stop;
   bool quiet = false;
   ComputeFlags compute;
+  KvFlags kv;
   AdapterFlags adapters;
   SamplingFlags sampling;
   DraftFlags draft;
@@ -86,12 +87,13 @@ std::string ShortName(const std::string& path) {
 
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const Context& ctx, const LoadedModel& loaded, LoadedAdapters adapters)
+  Chat(const ChatFlags& flags, const Context& ctx, const LoadedModel& loaded, KvTypes kv,
+       LoadedAdapters adapters)
       : flags_(flags),
         ctx_(ctx),
         loaded_(loaded),
         adapters_(std::move(adapters)),
-        session_(ctx, *loaded.model, *loaded.tokenizer, flags.n_ctx),
+        session_(ctx, *loaded.model, *loaded.tokenizer, flags.n_ctx, kv),
         sampling_(flags.sampling.Resolve()),
         draft_(flags.draft.options),
         terminal_(isatty(STDIN_FILENO) != 0) {
@@ -289,6 +291,7 @@ void AddChat(CLI::App& app) {
   flags->sampling.Add(*command);
   flags->draft.Add(*command);
   flags->adapters.Add(*command);
+  flags->kv.Add(*command);
   flags->compute.Add(*command);
   command->callback(Runs([flags]() -> Status {
     ASSIGN_OR_RETURN(const Context ctx, flags->compute.MakeContext());
@@ -304,7 +307,8 @@ void AddChat(CLI::App& app) {
                        flags->model);
     }
     ASSIGN_OR_RETURN(LoadedAdapters adapters, LoadAdapters(flags->adapters.paths, *loaded.model));
-    return Chat(*flags, ctx, loaded, std::move(adapters)).Run();
+    ASSIGN_OR_RETURN(const KvTypes kv, flags->kv.Resolve(loaded.model->config()));
+    return Chat(*flags, ctx, loaded, kv, std::move(adapters)).Run();
   }));
 }
 

@@ -78,6 +78,22 @@ Result<Context> ComputeFlags::MakeContext() const {
   return Context{.pool = pool, .compute = compute == "f32" ? Compute::kF32 : Compute::kInt8};
 }
 
+void KvFlags::Add(CLI::App& command) {
+  const auto add = [&](const char* name, std::string& value, const char* what) {
+    command.add_option(name, value, what)->check(CLI::IsMember({"f32", "f16", "q8_0", "q4_0"}));
+  };
+  add("--cache-type-k", k, "Type of the cache's keys, also -ctk (default: f16)");
+  add("--cache-type-v", v, "Type of the cache's values, also -ctv (default: f16)");
+}
+
+Result<KvTypes> KvFlags::Resolve(const ModelConfig& config) const {
+  KvTypes types;
+  if (!k.empty()) types.k = *ParseWeightType(k);
+  if (!v.empty()) types.v = *ParseWeightType(v);
+  RETURN_IF_ERROR(KvCache::Check(config, types));
+  return types;
+}
+
 Result<LoadedModel> LoadModel(const std::string& path) {
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.model, Model::Load(path));

@@ -48,6 +48,14 @@ struct ComputeFlags {
   Result<Context> MakeContext() const;
 };
 
+// --cache-type-k and -v. The names -ctk and -ctv, which CLI11 does not allow, are replaced in main().
+struct KvFlags {
+  std::string k, v;
+  void Add(CLI::App& command);
+  bool given() const { return !k.empty() || !v.empty(); }
+  Result<KvTypes> Resolve(const ModelConfig& config) const;
+};
+
 // A model with its text side.
 struct LoadedModel {
   std::unique_ptr<Model> model;

@@ -15,6 +15,7 @@ struct EvalFlags {
   std::string model, text, reference, data, json, report, name;
   int64_t n_ctx = 512, max_windows = 0, max_tokens = 128;
   ComputeFlags compute;
+  KvFlags kv;
   AdapterFlags adapters;
 };
 
@@ -43,7 +44,10 @@ void PrintRecord(const EvalRecord& record) {
 Status MeasureText(const EvalFlags& flags, const Context& ctx, const LoadedModel& loaded,
                    const LoadedAdapters& adapters, EvalRecord& record) {
   ASSIGN_OR_RETURN(const std::string text, ReadTextOrStdin(flags.text));
-  const PerplexityOptions options{flags.n_ctx, flags.max_windows, flags.reference, adapters.applied};
+  PerplexityOptions options{flags.n_ctx, flags.max_windows, flags.reference, adapters.applied};
+  if (flags.kv.given()) {
+    ASSIGN_OR_RETURN(options.kv, flags.kv.Resolve(loaded.model->config()));
+  }
   ASSIGN_OR_RETURN(record.perplexity, MeasurePerplexity(ctx, *loaded.model, *loaded.tokenizer, text, options,
                                                         TerminalProgress()));
   if (flags.reference.empty()) return {};
@@ -59,7 +63,8 @@ Status MeasureData(const EvalFlags& flags, const Context& ctx, const LoadedModel
       const std::vector<PromptAndAnswer> prompts,
       LoadPrompts(flags.data, *loaded.tokenizer, loaded.chat_template ? &*loaded.chat_template : nullptr));
   if (prompts.empty()) return MakeError(ErrorCode::kInvalidArgument, "{}: holds no prompts", flags.data);
-  Session session(ctx, *loaded.model, *loaded.tokenizer);
+  ASSIGN_OR_RETURN(const KvTypes kv, flags.kv.Resolve(loaded.model->config()));
+  Session session(ctx, *loaded.model, *loaded.tokenizer, 0, kv);
   session.SetAdapters(adapters.applied);
   ASSIGN_OR_RETURN(record.exact_match,
                    MeasureExactMatch(session, prompts, flags.max_tokens, TerminalProgress()));
@@ -110,7 +115,9 @@ void AddEval(CLI::App& app) {
   auto* command = app.add_subcommand("eval", "Measure what a model costs and how good it is");
   auto flags = std::make_shared<EvalFlags>();
   command->add_option("MODEL", flags->model, "GGUF file or Hugging Face folder")->required();
-  command->add_option("--text", flags->text, "Perplexity of this text (- for standard input)");
+  command->add_option(
+      "--text", flags->text,
+      "Perplexity of this text (- for standard input); through a cache only if its type is given");
   command->add_option(
       "--reference", flags->reference,
       "Compare with this model's predictions, computed in F32: KL divergence, top-1 agreement");
@@ -128,6 +135,7 @@ void AddEval(CLI::App& app) {
   command->add_option("--report", flags->report, "Write an HTML page here; thimble report joins several");
   command->add_option("--name", flags->name, "What pictures and tables call the model (default: its file)");
   flags->adapters.Add(*command);
+  flags->kv.Add(*command);
   flags->compute.Add(*command);
   command->callback(Runs([command, flags] { return RunEval(*flags, CommandLine(*command)); }));
 }

@@ -1,7 +1,7 @@
 #include <malloc.h>
 
+#include <cstring>
 #include <iostream>
-#include <string_view>
 
 #include "apps/common.h"
 
@@ -28,10 +28,11 @@ int main(int argc, char** argv) {
       if (!option->get_positional()) option->allow_extra_args(false);
     }
   }
-  // llama.cpp's short name: CLI11 takes one letter only.
-  static char model_draft[] = "--model-draft";
+  // llama.cpp's names, which CLI11 would take for one letter with a value.
   for (int i = 1; i < argc; ++i) {
-    if (argv[i] == std::string_view("-md")) argv[i] = model_draft;
+    if (std::strcmp(argv[i], "-ctk") == 0) argv[i] = const_cast<char*>("--cache-type-k");
+    if (std::strcmp(argv[i], "-ctv") == 0) argv[i] = const_cast<char*>("--cache-type-v");
+    if (std::strcmp(argv[i], "-md") == 0) argv[i] = const_cast<char*>("--model-draft");
   }
   CLI11_PARSE(app, argc, argv);
   if (!app.get_subcommands().empty()) return 0;

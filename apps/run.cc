@@ -31,6 +31,7 @@ void AddRun(CLI::App& app) {
     bool raw = false, ignore_eos = false, quiet = false;
     std::string system;
     ComputeFlags compute;
+    KvFlags kv;
     AdapterFlags adapters;
     SamplingFlags sampling;
     DraftFlags draft;
@@ -54,6 +55,7 @@ void AddRun(CLI::App& app) {
   flags->sampling.Add(*command);
   flags->draft.Add(*command);
   flags->adapters.Add(*command);
+  flags->kv.Add(*command);
   flags->compute.Add(*command);
   command->callback(Runs([flags]() -> Status {
     ASSIGN_OR_RETURN(const Context ctx, flags->compute.MakeContext());
@@ -74,7 +76,8 @@ void AddRun(CLI::App& app) {
       ids = loaded.tokenizer->Encode(text, true, false);
       if (loaded.tokenizer->spec().add_eos && ids.size() > 1) ids.pop_back();
     }
-    Session session(ctx, *loaded.model, *loaded.tokenizer, flags->n_ctx);
+    ASSIGN_OR_RETURN(const KvTypes kv, flags->kv.Resolve(loaded.model->config()));
+    Session session(ctx, *loaded.model, *loaded.tokenizer, flags->n_ctx, kv);
     session.SetAdapters(adapters.applied);
     ASSIGN_OR_RETURN(const LoadedDrafter drafter, LoadDrafter(flags->draft, ctx, loaded, session.n_ctx()));
     GenerateOptions options{flags->n_predict, flags->stop, flags->ignore_eos, flags->sampling.Resolve(),

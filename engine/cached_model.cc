@@ -12,8 +12,8 @@ constexpr int64_t kPrefillChunk = 512;
 
 }  // namespace
 
-CachedModel::CachedModel(const Context& ctx, const Model& model, int64_t capacity)
-    : ctx_(ctx), model_(model), cache_(model.config(), capacity) {}
+CachedModel::CachedModel(const Context& ctx, const Model& model, int64_t capacity, KvTypes kv)
+    : ctx_(ctx), model_(model), cache_(model.config(), capacity, kv) {}
 
 void CachedModel::SetAdapters(std::vector<AppliedAdapter> adapters) {
   std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });

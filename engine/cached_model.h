@@ -11,7 +11,8 @@ namespace thimble {
 
 class CachedModel {
  public:
-  CachedModel(const Context& ctx, const Model& model, int64_t capacity);
+  // `kv` must fit the model (KvCache::Check).
+  CachedModel(const Context& ctx, const Model& model, int64_t capacity, KvTypes kv = {});
 
   // Applies to what follows; the cache is cleared, since its keys and values depend on the adapters.
   void SetAdapters(std::vector<AppliedAdapter> adapters);

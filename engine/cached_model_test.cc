@@ -25,7 +25,7 @@ TEST(CachedModel, ReadsTogetherWhatItReadsOneByOne) {
     for (Compute compute : {Compute::kF32, Compute::kInt8}) {
       const Context ctx{.pool = pool, .compute = compute};
       const Loaded loaded = Load(name);
-      for (int64_t n_before : {1, 40, 300}) {
+      for (int64_t n_before : {1, 40, 300, 409}) {
         SCOPED_TRACE(testing::Message() << name << " after " << n_before << " tokens");
         const std::vector<TokenId> text = Text(n_before + kFewRows);
         const auto first = [&](int64_t n) { return std::span(text).first(static_cast<size_t>(n)); };

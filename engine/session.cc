@@ -89,9 +89,10 @@ class Lookahead {
 
 }  // namespace
 
-Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx)
+Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx,
+                 KvTypes kv)
     : tokenizer_(tokenizer),
-      model_(ctx, model, n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext)) {}
+      model_(ctx, model, n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext), kv) {}
 
 Status Session::CheckPrompt(const std::vector<TokenId>& prompt) const {
   if (prompt.empty()) return MakeError(ErrorCode::kInvalidArgument, "the prompt is empty");

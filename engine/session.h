@@ -46,8 +46,9 @@ using TextFn = std::function<bool(const std::string&)>;
 
 class Session {
  public:
-  // `n_ctx` 0: the model's own context length, at most 4096.
-  Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx = 0);
+  // `n_ctx` 0: the model's own context length, at most 4096. `kv` must fit the model (KvCache::Check).
+  Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx = 0,
+          KvTypes kv = {});
 
   // Applies to what follows; the cache is cleared.
   void SetAdapters(std::vector<AppliedAdapter> adapters) { model_.SetAdapters(std::move(adapters)); }

@@ -60,7 +60,10 @@ struct Runner {
 
   void Window(std::span<const TokenId> tokens) {
     const double begin = Seconds();
-    const Tensor hidden = ForwardHidden(ctx, model, {.tokens = tokens, .adapters = options.adapters});
+    std::optional<KvCache> cache;
+    if (options.kv) cache.emplace(model.config(), options.n_ctx, *options.kv);
+    const Tensor hidden = ForwardHidden(
+        ctx, model, {.tokens = tokens, .cache = cache ? &*cache : nullptr, .adapters = options.adapters});
     seconds += Seconds() - begin;
     Context exact = ctx;
     exact.compute = Compute::kF32;

@@ -20,6 +20,7 @@ struct PerplexityOptions {
   int64_t max_windows = 0;                    // 0: all
   std::string reference;                      // path of a model to compare with, or empty
   std::vector<AppliedAdapter> adapters = {};  // on the model, not on the reference
+  std::optional<KvTypes> kv = {};             // the model sees its keys and values through such a cache
 };
 
 struct PerplexityResult {

@@ -44,7 +44,7 @@ Result<std::vector<SpeedResult>> MeasureSpeed(const Context& ctx, const Model& m
   for (int32_t& id : tokens) {
     id = static_cast<int32_t>(random.Below(static_cast<uint64_t>(model.config().vocab_size)));
   }
-  KvCache cache(model.config(), longest);
+  KvCache cache(model.config(), longest, options.kv);
   const auto run = [&](int64_t n_prompt, int64_t n_gen) {
     cache.Truncate(0);
     if (n_prompt > 0) Feed(ctx, model, cache, std::span(tokens).first(static_cast<size_t>(n_prompt)));
@@ -76,7 +76,7 @@ double Median(std::vector<double> values) {
   return (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
-double BytesPerToken(const Model& model, int64_t n_gen) {
+double BytesPerToken(const Model& model, int64_t n_gen, KvTypes kv) {
   const auto bytes = [](const Weight& w) {
     return static_cast<double>(RowBytes(w.type, w.n_in)) * static_cast<double>(w.n_out);
   };
@@ -85,8 +85,8 @@ double BytesPerToken(const Model& model, int64_t n_gen) {
   for (const Layer& layer : model.layers()) {
     for (const Weight& w : layer.linear) total += bytes(w);
   }
-  const KvCache one(model.config(), 1);
-  return total + static_cast<double>(one.bytes()) * static_cast<double>(n_gen) / 2;
+  const double cached = static_cast<double>(KvCache::BytesPerToken(model.config(), kv));
+  return total + cached * static_cast<double>(n_gen) / 2;
 }
 
 double MultiplyAddsPerToken(const Model& model) {

@@ -13,6 +13,7 @@ namespace thimble {
 struct SpeedOptions {
   std::vector<int64_t> n_prompt{512}, n_gen{128};  // 0: not measured
   int64_t repeat = 5;
+  KvTypes kv;  // must fit the model
 };
 
 // One test: a prompt, or a generation.
@@ -33,7 +34,7 @@ double Median(std::vector<double> values);  // 0 if there are none
 
 // What one generated token costs at least: the bytes of all weights that it is multiplied with, in the file's
 // types, of its embedding and, on average over a generation of n_gen tokens, of the cache.
-double BytesPerToken(const Model& model, int64_t n_gen);
+double BytesPerToken(const Model& model, int64_t n_gen, KvTypes kv);
 // Multiply-adds of a prompt's token with the linear layers (attention and, as only the last token needs them,
 // logits are not counted).
 double MultiplyAddsPerToken(const Model& model);

@@ -50,16 +50,17 @@ std::string MachineLines(const std::vector<SpeedRow>& rows, const MachineSpeeds&
 
 }  // namespace
 
-void AddSpeedRows(const std::string& path, const Model& model, const Context& ctx,
+void AddSpeedRows(const std::string& path, const Model& model, const Context& ctx, KvTypes kv,
                   const std::vector<SpeedResult>& results, std::vector<SpeedRow>& rows) {
   for (const SpeedResult& result : results) {
     rows.push_back({.model = path,
                     .size = MeasureSize(model),
                     .kernels = ctx.kernels.name,
                     .compute = ctx.compute == Compute::kF32 ? "f32" : "int8",
+                    .kv = kv,
                     .threads = ctx.pool.n_threads(),
                     .result = result,
-                    .bytes_per_token = result.n_gen > 0 ? BytesPerToken(model, result.n_gen) : 0,
+                    .bytes_per_token = result.n_gen > 0 ? BytesPerToken(model, result.n_gen, kv) : 0,
                     .multiply_adds_per_token = MultiplyAddsPerToken(model)});
   }
 }
@@ -76,6 +77,8 @@ Json SpeedJson(const std::vector<SpeedRow>& rows, const MachineSpeeds& machines)
                     {"kernels", row.kernels},
                     {"compute", row.compute},
                     {"n_threads", row.threads},
+                    {"type_k", Name(row.kv.k)},
+                    {"type_v", Name(row.kv.v)},
                     {"test", row.result.Name()},
                     {"n_prompt", row.result.n_prompt},
                     {"n_gen", row.result.n_gen},

@@ -17,13 +17,14 @@ struct SpeedRow {
   std::string model;
   ModelSize size;
   std::string kernels, compute;
+  KvTypes kv;
   int threads = 0;
   SpeedResult result;
   double bytes_per_token = 0, multiply_adds_per_token = 0;
 };
 
 // Adds a row for each test.
-void AddSpeedRows(const std::string& path, const Model& model, const Context& ctx,
+void AddSpeedRows(const std::string& path, const Model& model, const Context& ctx, KvTypes kv,
                   const std::vector<SpeedResult>& results, std::vector<SpeedRow>& rows);
 
 using MachineSpeeds = std::map<int, MachineSpeed>;  // by threads

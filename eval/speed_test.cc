@@ -47,8 +47,9 @@ TEST(Speed, CountsWhatATokenCosts) {
   const int64_t layer = 2 * c.d_model * (c.n_heads + c.n_kv_heads) * c.head_dim + 3 * c.d_model * c.d_ff;
   EXPECT_EQ(MultiplyAddsPerToken(**model), c.n_layers * layer);
   const int64_t weights = c.n_layers * layer + c.vocab_size * c.d_model + c.d_model;
-  EXPECT_EQ(BytesPerToken(**model, 0), weights * static_cast<int64_t>(sizeof(float)));
-  EXPECT_GT(BytesPerToken(**model, 100), BytesPerToken(**model, 0));
+  EXPECT_EQ(BytesPerToken(**model, 0, {}), weights * static_cast<int64_t>(sizeof(float)));
+  const int64_t cached = 2 * c.n_layers * c.n_kv_heads * c.head_dim;
+  EXPECT_EQ(BytesPerToken(**model, 100, {}), BytesPerToken(**model, 0, {}) + 50 * 2 * cached);
 }
 
 TEST(Speed, MeasuresTheMachine) {

@@ -26,6 +26,7 @@ void FillRef(KernelTable* table) {
   ref::FillRows(table);
   ref::FillDecode(table);
   ref::FillMatmulQ(table);
+  ref::FillAttention(table);
 }
 
 // A faster tier starts from the table below it, so that it may leave entries out.
@@ -36,6 +37,7 @@ void FillAvx2(KernelTable* table) {
   avx2::FillRows(table);
   avx2::FillDecode(table);
   avx2::FillMatmulQ(table);
+  avx2::FillAttention(table);
   avx2::FillPeak(table);
 }
 
@@ -45,6 +47,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillRows(table);
   avx512::FillDecode(table);
   avx512::FillMatmulQ(table);
+  avx512::FillAttention(table);
   avx512::FillPeak(table);
 }
 
@@ -65,6 +68,7 @@ void FillNeon(KernelTable* table) {
   neon::FillRows(table);
   neon::FillDecode(table);
   neon::FillMatmulQ(table);
+  neon::FillAttention(table);
 }
 
 void FillNeonDotprod(KernelTable* table) {

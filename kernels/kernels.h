@@ -20,6 +20,16 @@ static_assert(sizeof(ActivationBlock) == 40, "the kernels rely on this layout");
 // does not depend on what is computed beside it. Integer products hold to that for any number of rows.
 constexpr int64_t kFewRows = 16;
 
+// Keys that attention reads at a time. A block of one head's keys is stored transposed: number p of all keys,
+// then number p + 1; in a quantized type, for each 32 numbers, the F16 scales of all keys and then the codes
+// in this order, where a byte of Q4_0 holds numbers p and p + 16 (low nibble first), as in its usual block.
+constexpr int kKeyBlock = 64;
+
+// Of a block's keys, one query sees [begin, end).
+struct VisibleKeys {
+  int32_t begin, end;
+};
+
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
@@ -55,6 +65,20 @@ struct KernelTable {
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);  // y = gate * sigmoid(gate) * up
   // y = gelu_tanh(gate) * up, gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
   void (*gelu_mul)(const float* gate, const float* up, float* y, int64_t n);
+
+  // --- Attention with its keys and values in a cache. Null entries: not a type for caches.
+  // A row onto the type, in one pass: the scale is set by the block's largest number (codec's EncodeRow
+  // searches for a better one). What F16 cannot hold becomes its largest number; NaN stays NaN. n is a
+  // multiple of the type's block.
+  void (*encode_row[kMaxWeightTypes])(const float* x, void* dst, int64_t n);
+  // A block of keys of one head to F32 [head_dim, kKeyBlock].
+  void (*decode_keys[kMaxWeightTypes])(const void* block, float* dst, int64_t head_dim);
+  // A step of the online softmax (Milakov & Gimelshein 2018) for `rows` queries. scores [rows, kKeyBlock]
+  // become exp(score - max), 0 where they are not seen; max and sum [rows] (at first -infinity and 0) are
+  // those of all steps so far, and out [rows, n] is scaled from the old max to the new one. Row r's results
+  // do not depend on the other rows.
+  void (*softmax_step)(int64_t rows, float* scores, const VisibleKeys* visible, float* max, float* sum,
+                       float* out, int64_t n);
 
   // --- For benchmarks: runs the tier's densest int8 multiply-add on registers alone, `rounds` times, and
   // returns how many multiply-adds that were: what matmul_q could do at best. Null: not known for this tier.

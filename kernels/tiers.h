@@ -3,13 +3,14 @@
 
 #include "kernels/kernels.h"
 
-#define THIMBLE_DECLARE_TIER(tier)      \
-  namespace tier {                      \
-  void FillGemm(KernelTable* table);    \
-  void FillRows(KernelTable* table);    \
-  void FillDecode(KernelTable* table);  \
-  void FillMatmulQ(KernelTable* table); \
-  void FillPeak(KernelTable* table);    \
+#define THIMBLE_DECLARE_TIER(tier)        \
+  namespace tier {                        \
+  void FillGemm(KernelTable* table);      \
+  void FillRows(KernelTable* table);      \
+  void FillDecode(KernelTable* table);    \
+  void FillMatmulQ(KernelTable* table);   \
+  void FillAttention(KernelTable* table); \
+  void FillPeak(KernelTable* table);      \
   }
 
 namespace thimble {

@@ -31,13 +31,14 @@ struct ForwardState {
     return y;
   }
 
-  // Keys and values with what the cache holds before them.
-  std::pair<Tensor, Tensor> WithCache(int64_t layer, const Tensor& k, const Tensor& v) const {
-    if (cache == nullptr) return {k, v};
-    const size_t bytes = static_cast<size_t>(k.size()) * sizeof(float);
-    std::memcpy(cache->keys_[layer].row(cache->length_), k.data(), bytes);
-    std::memcpy(cache->values_[layer].row(cache->length_), v.data(), bytes);
-    return {cache->keys_[layer], cache->values_[layer]};
+  // Over the batch, or over the cache, to which the keys and values are added.
+  Tensor Attend(const Context& ctx, int64_t i, const Tensor& q, const Tensor& k, const Tensor& v) const {
+    const ModelConfig& c = model.config();
+    const AttentionParams params{c.n_heads, c.n_kv_heads, c.head_dim, c.attention_scale,
+                                 c.is_local[i] ? c.sliding_window : 0};
+    if (cache == nullptr) return Attention(ctx, q, k, v, segments, params);
+    StoreKeysAndValues(ctx, k, v, 0, k.rows(), cache->layer(i), cache->length_);
+    return CachedAttention(ctx, q, cache->length_, cache->layer(i), params);
   }
 
   Tensor AttentionHalf(const Context& ctx, int64_t i, const Tensor& x) const {
@@ -51,10 +52,7 @@ struct ForwardState {
     const bool local = c.is_local[i];
     Rope(ctx, q, c.head_dim, local ? rope_local : rope, c.rope_style);
     Rope(ctx, k, c.head_dim, local ? rope_local : rope, c.rope_style);
-    const auto [keys, values] = WithCache(i, k, v);
-    const AttentionParams params{c.n_heads, c.n_kv_heads, c.head_dim, c.attention_scale,
-                                 local ? c.sliding_window : 0};
-    Tensor y = Apply(ctx, i, Slot::kO, Attention(ctx, q, keys, values, segments, params));
+    Tensor y = Apply(ctx, i, Slot::kO, Attend(ctx, i, q, k, v));
     if (!layer.post_attn_norm.empty()) y = RmsNorm(ctx, y, layer.post_attn_norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;
@@ -108,11 +106,18 @@ std::vector<int32_t> Positions(const ForwardInput& input, std::span<const int64_
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t capacity) : capacity_(capacity) {
-  for (int64_t i = 0; i < config.n_layers; ++i) {
-    keys_.push_back(Tensor::Empty(capacity, config.n_kv_heads * config.head_dim));
-    values_.push_back(Tensor::Empty(capacity, config.n_kv_heads * config.head_dim));
-  }
+KvCache::KvCache(const ModelConfig& config, int64_t capacity, KvTypes types)
+    : format_{types, config.n_kv_heads, config.head_dim}, n_layers_(config.n_layers), capacity_(capacity) {
+  CHECK(format_.Check());
+}
+
+Status KvCache::Check(const ModelConfig& config, KvTypes types) {
+  return KvFormat{types, config.n_kv_heads, config.head_dim}.Check();
+}
+
+size_t KvCache::BytesPerToken(const ModelConfig& config, KvTypes types) {
+  const KvFormat format{types, config.n_kv_heads, config.head_dim};
+  return static_cast<size_t>(config.n_layers) * format.block_bytes() / kKeyBlock;
 }
 
 void KvCache::Truncate(int64_t length) {
@@ -121,9 +126,19 @@ void KvCache::Truncate(int64_t length) {
 }
 
 size_t KvCache::bytes() const {
-  size_t total = 0;
-  for (const Tensor& t : keys_) total += 2 * static_cast<size_t>(t.size()) * sizeof(float);
-  return total;
+  return blocks_.size() * static_cast<size_t>(n_layers_) * format_.block_bytes();
+}
+
+void KvCache::Reserve(int64_t length) {
+  CHECK(length <= capacity_);
+  while (static_cast<int64_t>(blocks_.size()) * kKeyBlock < length) {
+    memory_.push_back(Tensor::Empty(n_layers_, static_cast<int64_t>(format_.block_bytes() / sizeof(float))));
+    blocks_.push_back(reinterpret_cast<uint8_t*>(memory_.back().data()));
+  }
+}
+
+KvBlocks KvCache::layer(int64_t i) const {
+  return {format_, blocks_, static_cast<size_t>(i) * format_.block_bytes()};
 }
 
 int64_t Adapter::n_parameters() const {
@@ -144,6 +159,7 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   CHECK(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) == n_tokens);
   CHECK(input.cache == nullptr || (lengths.size() == 1 && ctx.tape == nullptr &&
                                    input.cache->length() + n_tokens <= input.cache->capacity()));
+  if (input.cache != nullptr) input.cache->Reserve(input.cache->length() + n_tokens);
 
   auto state = std::make_shared<ForwardState>(ForwardState{.model = model, .cache = input.cache});
   state->adapters.assign(input.adapters.begin(), input.adapters.end());
@@ -155,8 +171,7 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   }
   int64_t begin = 0;
   for (int64_t length : lengths) {
-    const int64_t past = input.cache != nullptr ? input.cache->length() : 0;
-    state->segments.push_back({begin, length, input.cache != nullptr ? 0 : begin, past + length});
+    state->segments.push_back({begin, length, begin, length});
     begin += length;
   }
 

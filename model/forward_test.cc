@@ -44,7 +44,7 @@ TEST_P(GoldenTest, CacheInPiecesEqualsTheWhole) {
   const auto ids = RandomIds(45, model_->config().vocab_size, 1);
   const Tensor whole = LogitsOf(ctx_, {.tokens = ids});
   for (const std::vector<int64_t>& pieces : {std::vector<int64_t>{45}, {1, 1, 40, 3}, {13, 32}}) {
-    KvCache cache(model_->config(), 50);
+    KvCache cache(model_->config(), 50, kF32Cache);
     int64_t done = 0;
     for (const int64_t n : pieces) {
       const Tensor part =
@@ -58,6 +58,53 @@ TEST_P(GoldenTest, CacheInPiecesEqualsTheWhole) {
     const Tensor again = LogitsOf(ctx_, {.tokens = std::span(ids).subspan(20), .cache = &cache});
     EXPECT_LE(LargestDifference(again.data(), whole.row(20), again.size()), 5e-5f);
   }
+}
+
+// Each type as near to F32 as its step is small, in whichever pieces a prompt is read.
+TEST_P(GoldenTest, CacheTypesStayNearF32) {
+  const auto ids = RandomIds(90, model_->config().vocab_size, 1);
+  const Tensor whole = LogitsOf(ctx_, {.tokens = ids});
+  const auto difference = [&](KvTypes types, std::initializer_list<size_t> pieces) {
+    KvCache cache(model_->config(), 90, types);
+    size_t done = 0;
+    float largest = 0;
+    for (const size_t n : pieces) {
+      const Tensor part = LogitsOf(ctx_, {.tokens = std::span(ids).subspan(done, n), .cache = &cache});
+      largest = std::max(largest,
+                         LargestDifference(part.data(), whole.row(static_cast<int64_t>(done)), part.size()));
+      done += n;
+    }
+    return largest;
+  };
+  const std::pair<WeightType, float> bounds[] = {{WeightType::kF32, 5e-5f},
+                                                 {WeightType::kF16, 0.03f},
+                                                 {WeightType::kQ8_0, 0.3f},
+                                                 {WeightType::kQ4_0, 5.0f}};
+  for (const auto& [type, bound] : bounds) {
+    for (const KvTypes types : {KvTypes{type, WeightType::kF32}, KvTypes{WeightType::kF32, type}}) {
+      if (!KvCache::Check(model_->config(), types)) continue;
+      SCOPED_TRACE(testing::Message() << Name(types.k) << ", " << Name(types.v));
+      EXPECT_LE(difference(types, {90}), bound);
+      EXPECT_LE(difference(types, {60, 1, 19, 10}), bound);
+      EXPECT_EQ(difference(types, {90}) > 1e-4f, type != WeightType::kF32);
+    }
+  }
+}
+
+TEST_P(GoldenTest, CacheTakesMemoryAsItGrows) {
+  const ModelConfig& c = model_->config();
+  const auto ids = RandomIds(kKeyBlock + 1, c.vocab_size, 1);
+  KvCache cache(c, 1 << 20);
+  EXPECT_EQ(cache.bytes(), 0u);
+  LogitsOf(ctx_, {.tokens = std::span(ids).first(1), .cache = &cache});
+  EXPECT_EQ(cache.bytes(), kKeyBlock * KvCache::BytesPerToken(c, {}));
+  LogitsOf(ctx_, {.tokens = std::span(ids).subspan(1), .cache = &cache});
+  EXPECT_EQ(cache.bytes(), 2 * kKeyBlock * KvCache::BytesPerToken(c, {}));
+  cache.Truncate(0);
+  EXPECT_EQ(cache.bytes(), 2 * kKeyBlock * KvCache::BytesPerToken(c, {}));
+  const size_t numbers = static_cast<size_t>(2 * c.n_layers * c.n_kv_heads * c.head_dim);
+  EXPECT_EQ(KvCache::BytesPerToken(c, {}), numbers * 2);
+  EXPECT_EQ(KvCache::BytesPerToken(c, kF32Cache), numbers * 4);
 }
 
 TEST_P(GoldenTest, PackedSequencesDoNotSeeEachOther) {

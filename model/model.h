@@ -70,20 +70,30 @@ struct AppliedAdapter {
   uint64_t seed = 0;  // of the dropout masks of this step
 };
 
-// Keys and values of one sequence, F32 [capacity, n_kv_heads * head_dim] per layer.
+// Keys and values of one sequence, in any of the cache's types. Memory is taken a block of positions (for all
+// layers) at a time, when the sequence gets there, and kept.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, int64_t capacity);
+  // The types must fit the model: Check.
+  KvCache(const ModelConfig& config, int64_t capacity, KvTypes types = {});
+  static Status Check(const ModelConfig& config, KvTypes types);
+  static size_t BytesPerToken(const ModelConfig& config, KvTypes types);
+
   int64_t capacity() const { return capacity_; }
   int64_t length() const { return length_; }
   void Truncate(int64_t length);  // forgets positions from `length` on
-  size_t bytes() const;
+  size_t bytes() const;           // taken so far
 
  private:
   friend Tensor ForwardHidden(const Context&, const Model&, const struct ForwardInput&);
   friend struct ForwardState;
-  int64_t capacity_, length_ = 0;
-  std::vector<Tensor> keys_, values_;
+  void Reserve(int64_t length);
+  KvBlocks layer(int64_t i) const;
+
+  KvFormat format_;
+  int64_t n_layers_, capacity_, length_ = 0;
+  std::vector<Tensor> memory_;  // a block each, of no type of its own
+  std::vector<uint8_t*> blocks_;
 };
 
 struct ForwardInput {

@@ -60,6 +60,29 @@ TEST_F(SmolLm2Test, PeftAdapters) {
   }
 }
 
+// In the deployed kernels, to the bit, in whichever pieces a text is read (of 1 or a multiple of 4 tokens,
+// which matmul_q multiplies alike).
+TEST_F(SmolLm2Test, PiecesOfATextDoNotChangeResults) {
+  Context deployed = ctx_;
+  deployed.compute = Compute::kInt8;
+  const auto ids = RandomIds(160, model_->config().vocab_size, 1);
+  const auto run = [&](const std::vector<size_t>& pieces) {
+    KvCache cache(model_->config(), 160);
+    std::vector<float> hidden;
+    size_t done = 0;
+    for (const size_t n : pieces) {
+      const auto part = Values(
+          ForwardHidden(deployed, *model_, {.tokens = std::span(ids).subspan(done, n), .cache = &cache}));
+      hidden.insert(hidden.end(), part.begin(), part.end());
+      done += n;
+    }
+    return hidden;
+  };
+  const std::vector<float> whole = run({160});
+  EXPECT_EQ(whole, run({100, 1, 1, 1, 1, 8, 44, 4}));
+  EXPECT_EQ(whole, run(std::vector<size_t>(160, 1)));
+}
+
 TEST_F(SmolLm2Test, OtherKindsOfAdaptersAreRefused) {
   for (const char* kind : {"dora", "ia3", "prefix", "prompt"}) {
     const std::string path = kSharedGolden + "adapters/" + kind;

@@ -21,6 +21,8 @@ inline const std::string kModelsDirectory = THIMBLE_SOURCE_DIR "/tests/golden/mo
 inline const std::string kSharedGolden = THIMBLE_SOURCE_DIR "/../shared/golden/";
 inline const std::string kSmolLm2 = THIMBLE_SOURCE_DIR "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 
+inline constexpr KvTypes kF32Cache{WeightType::kF32, WeightType::kF32};
+
 // Skips the test, saying why, where a file that the repository does not hold is absent.
 #define SKIP_WITHOUT(path)                                                        \
   if (!std::filesystem::exists(path)) {                                           \
@@ -119,7 +121,7 @@ inline std::vector<int32_t> TopIds(const float* logits, int64_t vocab, int64_t n
 // The next `n` tokens, each the likeliest.
 inline std::vector<int32_t> Greedy(const Context& ctx, const Model& model, const std::vector<int32_t>& prompt,
                                    int64_t n) {
-  KvCache cache(model.config(), static_cast<int64_t>(prompt.size()) + n);
+  KvCache cache(model.config(), static_cast<int64_t>(prompt.size()) + n, kF32Cache);
   std::vector<int32_t> input = prompt, generated;
   while (static_cast<int64_t>(generated.size()) < n) {
     const Tensor hidden = ForwardHidden(ctx, model, {.tokens = input, .cache = &cache});

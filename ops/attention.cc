@@ -115,40 +115,58 @@ void Backward(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor
   });
 }
 
+// Keys and values of the segments, copied into blocks.
+class SegmentBlocks {
+ public:
+  SegmentBlocks(const Context& ctx, const Tensor& k, const Tensor& v,
+                const std::vector<AttentionSegment>& segments, const AttentionParams& p) {
+    const KvFormat format{{WeightType::kF32, WeightType::kF32}, p.n_kv_heads, p.head_dim};
+    const auto n_blocks = [](const AttentionSegment& s) { return (s.kv_len + kKeyBlock - 1) / kKeyBlock; };
+    int64_t total = 0;
+    for (const AttentionSegment& s : segments) total += n_blocks(s);
+    memory_ = Tensor::Empty(total, static_cast<int64_t>(format.block_bytes() / sizeof(float)));
+    for (int64_t i = 0; i < total; ++i) blocks_.push_back(reinterpret_cast<uint8_t*>(memory_.row(i)));
+    size_t first = 0;
+    for (const AttentionSegment& s : segments) {
+      const size_t n = static_cast<size_t>(n_blocks(s));
+      queries_.push_back(
+          {s.q_begin, s.q_len, s.kv_len - s.q_len, {format, std::span(blocks_).subspan(first, n)}});
+      StoreKeysAndValues(ctx, k, v, s.kv_begin, s.kv_len, queries_.back().kv, 0);
+      first += n;
+    }
+  }
+  std::span<const Queries> queries() const { return queries_; }
+
+ private:
+  Tensor memory_;
+  std::vector<uint8_t*> blocks_;
+  std::vector<Queries> queries_;
+};
+
 }  // namespace
 
 Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                  std::vector<AttentionSegment> segments, const AttentionParams& p) {
-  CHECK(q.cols() == p.n_heads * p.head_dim && k.cols() == p.n_kv_heads * p.head_dim && v.cols() == k.cols());
-  CHECK(p.n_heads % p.n_kv_heads == 0);
-  Tensor y = Tensor::Empty(q.rows(), q.cols());
-  std::vector<Block> blocks;
+  CHECK(k.cols() == p.n_kv_heads * p.head_dim && v.cols() == k.cols());
   for (const AttentionSegment& s : segments) {
     CHECK(s.kv_len >= s.q_len && s.q_begin + s.q_len <= q.rows() && s.kv_begin + s.kv_len <= k.rows());
-    for (int64_t head = 0; head < p.n_heads; ++head) {
-      for (int64_t offset = 0; offset < s.q_len; offset += kQueryBlock) {
-        blocks.push_back(MakeBlock(s, p, head, offset));
-      }
-    }
   }
-  // Of a few queries and keys, one thread makes shorter work than it takes to wake another.
-  const int64_t work = blocks.empty() ? 1 : blocks.back().n_q * blocks.back().n_kv * p.head_dim;
-  const int64_t grain = std::max<int64_t>(1, 16384 / work);
-  ctx.pool.ParallelFor(static_cast<int64_t>(blocks.size()), grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Block& b = blocks[i];
-      const Views view = HeadViews(b, p, q, k, v);
-      float* scores = Scratch(b.n_q * b.n_kv);
-      Probabilities(ctx, b, p, view, scores);
-      ctx.kernels.gemm_nn(b.n_q, p.head_dim, b.n_kv, scores, b.n_kv, view.v, view.ldkv,
-                          y.row(b.q_row) + b.head * p.head_dim, y.cols(), false);
-    }
-  });
+  Tensor y = Tensor::Empty(q.rows(), q.cols());
+  BlockAttention(ctx, q, SegmentBlocks(ctx, k, v, segments, p).queries(), p, y);
   if (ctx.Records({q, k, v})) {
     y.set_requires_grad(true);
     ctx.tape->Record(
         [ctx, q, k, v, y, p, segments = std::move(segments)] { Backward(ctx, q, k, v, segments, p, y); });
   }
+  return y;
+}
+
+Tensor CachedAttention(const Context& ctx, const Tensor& q, int64_t position, const KvBlocks& kv,
+                       const AttentionParams& p) {
+  CHECK(ctx.tape == nullptr);
+  Tensor y = Tensor::Empty(q.rows(), q.cols());
+  const Queries queries{0, q.rows(), position, kv};
+  BlockAttention(ctx, q, {&queries, 1}, p, y);
   return y;
 }
 

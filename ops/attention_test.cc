@@ -88,5 +88,108 @@ TEST_P(AttentionTest, DoesNotLookBehindTheLastKey) {
   ExpectNear(y.data(), expected, 1e-5, "value");
 }
 
+// Keys and values in a cache of the given types, whose memory is full of NaN at first.
+class Cache {
+ public:
+  Cache(KvTypes types, const AttentionParams& p, int64_t capacity)
+      : format_{types, p.n_kv_heads, p.head_dim} {
+    for (int64_t i = 0; i < (capacity + kKeyBlock - 1) / kKeyBlock; ++i) {
+      memory_.emplace_back(format_.block_bytes(), uint8_t{0xff});
+      blocks_.push_back(memory_.back().data());
+    }
+  }
+  KvBlocks blocks() const { return {format_, blocks_}; }
+
+ private:
+  KvFormat format_;
+  std::vector<std::vector<uint8_t>> memory_;
+  std::vector<uint8_t*> blocks_;
+};
+
+// Runs the queries `pieces` at a time, each after its own keys have been stored.
+std::vector<float> InPieces(const Context& ctx, const std::vector<Tensor>& in, KvTypes types,
+                            const AttentionParams& p, const std::vector<int64_t>& pieces) {
+  const Cache cache(types, p, in[0].rows());
+  std::vector<float> y;
+  int64_t done = 0;
+  for (const int64_t n : pieces) {
+    const Tensor q = Tensor::Empty(n, in[0].cols());
+    std::copy(in[0].row(done), in[0].row(done) + q.size(), q.data());
+    StoreKeysAndValues(ctx, in[1], in[2], done, n, cache.blocks(), done);
+    const Tensor part = CachedAttention(ctx, q, done, cache.blocks(), p);
+    y.insert(y.end(), part.data(), part.data() + part.size());
+    done += n;
+  }
+  return y;
+}
+
+constexpr WeightType kCacheTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ8_0,
+                                      WeightType::kQ4_0};
+
+// Over several blocks and spans, with the last positions in the middle of a block.
+TEST_P(AttentionTest, AQueryDoesNotDependOnThoseBesideIt) {
+  constexpr int64_t kTokens = 600;
+  std::vector<int64_t> pieces{300, 1, 3, 255, 8, 33};  // sums up to kTokens
+  ThreadPool one(1), three(3);
+  for (const int64_t window : {0, 70, 300}) {
+    for (const WeightType type : {WeightType::kF32, WeightType::kQ8_0}) {
+      SCOPED_TRACE(testing::Message() << Name(type) << ", window " << window);
+      const AttentionParams p{3, 1, 32, 0.4f, window};
+      const std::vector<Tensor> in{RandomTensor(kTokens, 96, 1), RandomTensor(kTokens, 32, 2),
+                                   RandomTensor(kTokens, 32, 3)};
+      const KvTypes types{type, type};
+      const std::vector<float> at_once = InPieces(ContextOn(one), in, types, p, {kTokens});
+      EXPECT_EQ(at_once, InPieces(ContextOn(three), in, types, p, {kTokens}));
+      EXPECT_EQ(at_once, InPieces(ContextOn(one), in, types, p, pieces));
+      EXPECT_EQ(at_once, InPieces(ContextOn(three), in, types, p, pieces));
+      EXPECT_EQ(at_once, InPieces(ContextOn(three), in, types, p, std::vector<int64_t>(kTokens, 1)));
+      if (type != WeightType::kF32) continue;
+      const Tensor batch = Attention(ContextOn(three), in[0], in[1], in[2], {{0, kTokens, 0, kTokens}}, p);
+      EXPECT_EQ(at_once, std::vector<float>(batch.data(), batch.data() + batch.size()));
+      const std::vector<AttentionSegment> segments{{0, kTokens, 0, kTokens}};
+      ExpectNear(at_once.data(),
+                 ReferenceAttention({ToMatrix(in[0]), ToMatrix(in[1]), ToMatrix(in[2])}, segments, p), 1e-5,
+                 "value");
+    }
+  }
+}
+
+// The same as attention to the keys and values as they come back from the types.
+TEST_P(AttentionTest, EveryCacheType) {
+  constexpr int64_t kTokens = 150;
+  ThreadPool pool(2);
+  const Context ctx = ContextOn(pool);
+  const AttentionParams p{6, 2, 64, 0.2f, 0};
+  const std::vector<Tensor> in{RandomTensor(kTokens, 384, 1), RandomTensor(kTokens, 128, 2),
+                               RandomTensor(kTokens, 128, 3)};
+  const auto rounded = [&](WeightType type, const Tensor& x) {
+    std::vector<uint8_t> row(RowBytes(type, x.size()));
+    const Tensor y = Tensor::Empty(x.rows(), x.cols());
+    kernels_.encode_row[static_cast<size_t>(type)](x.data(), row.data(), x.size());
+    kernels_.decode_row[static_cast<size_t>(type)](row.data(), y.data(), x.size());
+    return y;
+  };
+  for (const WeightType k : kCacheTypes) {
+    for (const WeightType v : kCacheTypes) {
+      SCOPED_TRACE(testing::Message() << "keys " << Name(k) << ", values " << Name(v));
+      const std::vector<Tensor> as_stored{in[0], rounded(k, in[1]), rounded(v, in[2])};
+      EXPECT_EQ(InPieces(ctx, in, {k, v}, p, {100, 50}),
+                InPieces(ctx, as_stored, {WeightType::kF32, WeightType::kF32}, p, {150}));
+    }
+  }
+}
+
+TEST_P(AttentionTest, RefusesTypesThatDoNotFit) {
+  using enum WeightType;
+  EXPECT_TRUE((KvFormat{{kQ8_0, kQ4_0}, 1, 64}.Check()));
+  EXPECT_TRUE((KvFormat{{kF32, kF16}, 1, 17}.Check()));
+  const Status blocks = KvFormat{{kF16, kQ4_0}, 1, 80}.Check();
+  ASSERT_FALSE(blocks);
+  EXPECT_NE(blocks.error().message.find("heads of 80"), std::string::npos) << blocks.error().message;
+  const Status type = KvFormat{{kQ4_K, kF16}, 1, 256}.Check();
+  ASSERT_FALSE(type);
+  EXPECT_NE(type.error().message.find("Q4_K"), std::string::npos) << type.error().message;
+}
+
 }  // namespace
 }  // namespace thimble

@@ -32,6 +32,10 @@ THIMBLE_INLINE Vec VecSet(float x) {
 THIMBLE_INLINE Vec VecLoad(const float* p) {
   return _mm512_loadu_ps(p);
 }
+// Holds v in a register where the compiler might load it again for each use.
+THIMBLE_INLINE void VecHold(Vec& v) {
+  asm("" : "+v"(v));
+}
 THIMBLE_INLINE void VecStore(float* p, Vec v) {
   _mm512_storeu_ps(p, v);
 }
@@ -48,6 +52,9 @@ THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
 // kLanes F16 or BF16 numbers.
 THIMBLE_INLINE Vec VecLoadF16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
+}
+THIMBLE_INLINE void VecStoreF16(void* p, Vec v) {
+  _mm256_storeu_si256(static_cast<__m256i_u*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));

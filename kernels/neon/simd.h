@@ -35,6 +35,10 @@ THIMBLE_INLINE Vec VecSet(float x) {
 THIMBLE_INLINE Vec VecLoad(const float* p) {
   return vld1q_f32(p);
 }
+// Holds v in a register where the compiler might load it again for each use.
+THIMBLE_INLINE void VecHold(Vec& v) {
+  asm("" : "+w"(v));
+}
 THIMBLE_INLINE void VecStore(float* p, Vec v) {
   vst1q_f32(p, v);
 }
@@ -56,6 +60,10 @@ THIMBLE_INLINE void VecStorePart(float* p, Vec v, int64_t count) {
 // kLanes F16 or BF16 numbers.
 THIMBLE_INLINE Vec VecLoadF16(const void* p) {
   return vcvt_f32_f16(LoadAs<float16x4_t>(p));
+}
+THIMBLE_INLINE void VecStoreF16(void* p, Vec v) {
+  const float16x4_t half = vcvt_f16_f32(v);
+  memcpy(p, &half, sizeof(half));
 }
 THIMBLE_INLINE Vec VecLoadBf16(const void* p) {
   return vreinterpretq_f32_u32(vshll_n_u16(LoadAs<uint16x4_t>(p), 16));

@@ -57,6 +57,14 @@ class Eval(harness.ThimbleCase):
         self.assertIn("same top token", said)
         self.assertEqual(len(out["layers"]), 2 * 7)
 
+    def test_through_a_cache(self):
+        qwen, exact = MODELS / "qwen3", ["--text", self.text, "--compute", "f32", "--reference", MODELS / "qwen3"]
+        kld = {k: self.eval(*exact, "-ctk", k, "-ctv", "f32", model=qwen)[1]["kld_mean"]
+               for k in ["f32", "f16", "q8_0", "q4_0"]}
+        self.assertEqual(kld["f32"], 0)
+        self.assertLess(kld["f16"], 0.1 * kld["q8_0"])
+        self.assertLess(kld["q8_0"], 0.1 * kld["q4_0"])
+
     def test_exact_match(self):
         prompt = {"prompt": "Hello ", "completion": "?"}
         answer = self.thimble("run", LLAMA, "--raw", "-p", "Hello ", "--temp", 0, "-n", 10, "-q", "-t", 1)[:-1]

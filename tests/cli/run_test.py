@@ -51,6 +51,15 @@ class Run(harness.ThimbleCase):
                     self.assertIn("guessed", done.stderr)
             self.assertIn("(100 %)", done.stderr)  # the model as its own draft
 
+    def test_the_caches_types(self):
+        greedy = ["-p", "Hello", "-n", 20, "--temp", 0, "--ignore-eos", "-q"]
+        exact = self.answer(*greedy, "-ctk", "f32", "-ctv", "f32")
+        self.assertEqual(self.answer(*greedy, "--cache-type-k", "f32", "--cache-type-v", "f16"), exact)
+        qwen = ["run", harness.ROOT / "tests/golden/models/qwen3", "-t", 1, *greedy]
+        self.assertNotEqual(self.thimble(*qwen, "-ctk", "q4_0", "-ctv", "q4_0"), self.thimble(*qwen))
+        self.thimble_fails("run", LLAMA, *greedy, "-ctk", "q8_0", says=["heads of 16", "Q8_0", "F16"])
+        self.thimble_fails("run", LLAMA, *greedy, "-ctv", "q4_k", says=["--cache-type-v", "q4_0"])
+
     def test_bad_flags_say_what_to_do(self):
         self.thimble_fails("run", LLAMA, says="--prompt")
         self.thimble_fails("run", LLAMA, "-p", "x", "--adapter", "absent", says="absent")
