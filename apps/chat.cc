@@ -34,6 +34,7 @@ struct ChatFlags {
   KvFlags kv;
   AdapterFlags adapters;
   SamplingFlags sampling;
+  DraftFlags draft;
 };
 
 // Lines of standard input. Unlike std::getline it comes back when Ctrl-C is pressed.
@@ -89,10 +90,12 @@ class Chat {
   Chat(const ChatFlags& flags, const Context& ctx, const LoadedModel& loaded, KvTypes kv,
        LoadedAdapters adapters)
       : flags_(flags),
+        ctx_(ctx),
         loaded_(loaded),
         adapters_(std::move(adapters)),
         session_(ctx, *loaded.model, *loaded.tokenizer, flags.n_ctx, kv),
         sampling_(flags.sampling.Resolve()),
+        draft_(flags.draft.options),
         terminal_(isatty(STDIN_FILENO) != 0) {
     session_.SetAdapters(adapters_.applied);
     Clear(flags.system);
@@ -100,6 +103,8 @@ class Chat {
 
   // Until the input ends or /exit. From a pipe, an error becomes the exit status at the end.
   Status Run() {
+    ASSIGN_OR_RETURN(drafter_, LoadDrafter(flags_.draft, ctx_, loaded_, session_.n_ctx()));
+    draft_.drafter = drafter_.drafter.get();
     if (terminal_ && !flags_.quiet) {
       fmt::print(stderr, "{}, context {} tokens. /help lists the commands.\n", flags_.model,
                  session_.n_ctx());
@@ -152,7 +157,7 @@ class Chat {
   // The assistant's turn after the last message.
   Status Reply() {
     ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, EncodeChat(loaded_, messages_));
-    const GenerateOptions options{flags_.n_predict, flags_.stop, false, sampling_};
+    const GenerateOptions options{flags_.n_predict, flags_.stop, false, sampling_, draft_};
     ++sampling_.seed;  // another answer for /regen
     if (static_cast<int64_t>(prompt.size()) >= session_.n_ctx()) {
       return MakeError(
@@ -173,10 +178,10 @@ class Chat {
                  session_.n_ctx());
     }
     if (terminal_ && !flags_.quiet) {
-      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s; prompt {} tokens, {} of them cached]\n",
+      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s{}; prompt {} tokens, {} of them cached]\n",
                  out.tokens.size(),
                  out.decode_seconds > 0 ? static_cast<double>(out.tokens.size()) / out.decode_seconds : 0.0,
-                 out.n_prompt, out.n_cached);
+                 DraftText(out), out.n_prompt, out.n_cached);
     }
     return {};
   }
@@ -256,10 +261,13 @@ class Chat {
   }
 
   const ChatFlags& flags_;
+  const Context& ctx_;
   const LoadedModel& loaded_;
   LoadedAdapters adapters_;
   Session session_;
   SamplingParams sampling_;
+  LoadedDrafter drafter_;
+  DraftOptions draft_;
   Json messages_;
   const bool terminal_;
   bool exit_ = false;
@@ -281,6 +289,7 @@ void AddChat(CLI::App& app) {
   command->add_option("--stop", flags->stop, "End an answer before this string; repeatable");
   command->add_flag("-q,--quiet", flags->quiet, "Print the answers only");
   flags->sampling.Add(*command);
+  flags->draft.Add(*command);
   flags->adapters.Add(*command);
   flags->kv.Add(*command);
   flags->compute.Add(*command);

@@ -167,6 +167,42 @@ SamplingParams SamplingFlags::Resolve() const {
   return resolved;
 }
 
+void DraftFlags::Add(CLI::App& command) {
+  auto* file = command.add_option(
+      "--model-draft", model,
+      "-md: a smaller model of the same vocabulary that guesses ahead; the answer stays the same");
+  command
+      .add_option("--spec-type", type,
+                  "ngram-simple: guess ahead what came after the last tokens when they came before")
+      ->check(CLI::IsMember({"none", "ngram-simple"}))
+      ->capture_default_str()
+      ->excludes(file);
+  command.add_option("--draft-max,--draft", options.max, "Tokens to guess at most")
+      ->check(CLI::Range(int64_t{1}, DraftOptions::kMost))
+      ->capture_default_str();
+  command.add_option("--draft-min", options.min, "Shorter guesses are not tried")
+      ->check(CLI::Range(int64_t{0}, DraftOptions::kMost))
+      ->capture_default_str();
+}
+
+Result<LoadedDrafter> LoadDrafter(const DraftFlags& flags, const Context& ctx, const LoadedModel& target,
+                                  int64_t n_ctx) {
+  LoadedDrafter loaded;
+  if (flags.type == "ngram-simple") loaded.drafter = std::make_unique<NgramDrafter>();
+  if (!flags.model.empty()) {
+    ASSIGN_OR_RETURN(loaded.model, LoadModel(flags.model));
+    ASSIGN_OR_RETURN(loaded.drafter, ModelDrafter::Create(ctx, *loaded.model.model, *loaded.model.tokenizer,
+                                                          *target.tokenizer, n_ctx));
+  }
+  return loaded;
+}
+
+std::string DraftText(const Generation& out) {
+  if (out.n_drafted == 0) return "";
+  return fmt::format(", guessed {} tokens, {} of them right ({:.0f} %)", out.n_drafted, out.n_accepted,
+                     100.0 * static_cast<double>(out.n_accepted) / static_cast<double>(out.n_drafted));
+}
+
 void InstallInterruptHandler() {
   std::signal(SIGINT, OnInterrupt);
   std::signal(SIGTERM, OnTerminate);

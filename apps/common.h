@@ -88,6 +88,22 @@ struct SamplingFlags {
   SamplingParams Resolve() const;  // seed -1: from the clock
 };
 
+// Speculative decoding, with llama.cpp's names.
+struct DraftFlags {
+  std::string model, type = "none";
+  DraftOptions options;
+  void Add(CLI::App& command);
+};
+// The drafter that the flags ask for, for `target` in a context of `n_ctx` tokens; its model lives as long.
+struct LoadedDrafter {
+  LoadedModel model;
+  std::unique_ptr<Drafter> drafter;
+};
+Result<LoadedDrafter> LoadDrafter(const DraftFlags& flags, const Context& ctx, const LoadedModel& target,
+                                  int64_t n_ctx);
+// ", guessed N tokens, M of them right (P %)"; empty if none.
+std::string DraftText(const Generation& out);
+
 // A bar with rate and time left on a terminal, a plain line now and then in a log. Cancels after Ctrl-C.
 ProgressFn TerminalProgress();
 // After the first Ctrl-C; the second one ends the process, leaving no temporary files.

@@ -14,8 +14,7 @@ int main(int argc, char** argv) {
   InstallInterruptHandler();
   CLI::App app(
       "Thimble shrinks a pretrained language model, proves what that cost, teaches it with small adapters, "
-      "and runs "
-      "it.");
+      "and runs it.");
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
@@ -29,10 +28,11 @@ int main(int argc, char** argv) {
       if (!option->get_positional()) option->allow_extra_args(false);
     }
   }
-  // llama.cpp's names, which CLI11 would take for -c with a value.
+  // llama.cpp's names, which CLI11 would take for one letter with a value.
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "-ctk") == 0) argv[i] = const_cast<char*>("--cache-type-k");
     if (std::strcmp(argv[i], "-ctv") == 0) argv[i] = const_cast<char*>("--cache-type-v");
+    if (std::strcmp(argv[i], "-md") == 0) argv[i] = const_cast<char*>("--model-draft");
   }
   CLI11_PARSE(app, argc, argv);
   if (!app.get_subcommands().empty()) return 0;

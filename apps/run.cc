@@ -34,6 +34,7 @@ void AddRun(CLI::App& app) {
     KvFlags kv;
     AdapterFlags adapters;
     SamplingFlags sampling;
+    DraftFlags draft;
   };
   auto* command = app.add_subcommand("run", "Answer one prompt");
   auto flags = std::make_shared<Flags>();
@@ -52,6 +53,7 @@ void AddRun(CLI::App& app) {
   command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after the end-of-text token");
   command->add_flag("-q,--quiet", flags->quiet, "Print the text only, no speed");
   flags->sampling.Add(*command);
+  flags->draft.Add(*command);
   flags->adapters.Add(*command);
   flags->kv.Add(*command);
   flags->compute.Add(*command);
@@ -77,8 +79,10 @@ void AddRun(CLI::App& app) {
     ASSIGN_OR_RETURN(const KvTypes kv, flags->kv.Resolve(loaded.model->config()));
     Session session(ctx, *loaded.model, *loaded.tokenizer, flags->n_ctx, kv);
     session.SetAdapters(adapters.applied);
-    const GenerateOptions options{flags->n_predict, flags->stop, flags->ignore_eos,
-                                  flags->sampling.Resolve()};
+    ASSIGN_OR_RETURN(const LoadedDrafter drafter, LoadDrafter(flags->draft, ctx, loaded, session.n_ctx()));
+    GenerateOptions options{flags->n_predict, flags->stop, flags->ignore_eos, flags->sampling.Resolve(),
+                            flags->draft.options};
+    options.draft.drafter = drafter.drafter.get();
     ASSIGN_OR_RETURN(const Generation out, session.Generate(ids, options, [](const std::string& piece) {
       fmt::print("{}", piece);
       std::fflush(stdout);
@@ -86,10 +90,10 @@ void AddRun(CLI::App& app) {
     }));
     fmt::print("\n");
     if (!flags->quiet) {
-      fmt::print(stderr, "[prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s; {}]\n",
+      fmt::print(stderr, "[prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s{}; {}]\n",
                  out.n_prompt, static_cast<double>(out.n_prompt) / out.prompt_seconds, out.tokens.size(),
                  out.decode_seconds > 0 ? static_cast<double>(out.tokens.size()) / out.decode_seconds : 0.0,
-                 ReasonText(out.reason));
+                 DraftText(out), ReasonText(out.reason));
     }
     return {};
   }));

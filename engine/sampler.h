@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include "base/random.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
@@ -21,21 +20,35 @@ struct SamplingParams {
   uint64_t seed = 0;
 };
 
+struct Candidate {
+  TokenId id;
+  double p;
+};
+
 // Order: repetition penalty, top-k, top-p, min-p, temperature. The same seed gives the same tokens.
+//
+// A draw takes a random number for each candidate, which depends on the seed, on how many draws there were
+// before and on the candidate's id, and the smallest one in proportion to its probability wins (the
+// Gumbel-max trick). So two samplers in the same state tend to draw the same token from similar
+// distributions: a drafter with a copy of the sampler guesses well, and each token is still drawn from the
+// model's own distribution (Daliri, Musco, Suresh 2024). Of distributions P and Q at total variation distance
+// d, the draws agree with a probability of at least (1 - d) / (1 + d).
 class Sampler {
  public:
-  explicit Sampler(const SamplingParams& params) : params_(params), random_(params.seed) {}
+  explicit Sampler(const SamplingParams& params) : params_(params) {}
+
   // `history`: the tokens so far, prompt included. Changes `logits` where the penalty applies.
-  TokenId Sample(std::span<float> logits, std::span<const TokenId> history);
+  TokenId Sample(std::span<float> logits, std::span<const TokenId> history) {
+    return Draw(Distribution(logits, history));
+  }
+
+  // What remains after all filters: likeliest first, the probabilities sum to 1. Valid until the next call.
+  std::span<const Candidate> Distribution(std::span<float> logits, std::span<const TokenId> history);
+  TokenId Draw(std::span<const Candidate> candidates);
 
  private:
-  struct Candidate {
-    TokenId id;
-    float logit;
-    double p;
-  };
   SamplingParams params_;
-  Random random_;
+  uint64_t n_draws_ = 0;
   std::vector<Candidate> candidates_;
 };
 

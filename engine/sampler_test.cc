@@ -8,6 +8,8 @@
 #include <numeric>
 #include <set>
 
+#include "base/random.h"
+
 namespace thimble {
 namespace {
 
@@ -173,6 +175,69 @@ TEST(Sampler, TheSameSeedGivesTheSameTokens) {
   };
   EXPECT_EQ(draw(5), draw(5));
   EXPECT_NE(draw(5), draw(6));
+}
+
+TEST(Sampler, TheDistributionIsWhatIsDrawn) {
+  const std::vector<float> logits = RandomLogits(50, 4);
+  Sampler sampler({.temperature = 1.2, .seed = 2});
+  std::vector<float> scratch = logits;
+  const auto span = sampler.Distribution(scratch, {});
+  const std::vector<Candidate> p(span.begin(), span.end());
+  ASSERT_GT(p.size(), 5u);
+  double sum = 0, chi2 = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    sum += p[i].p;
+    EXPECT_GE(p[i == 0 ? 0 : i - 1].p, p[i].p);
+  }
+  EXPECT_NEAR(sum, 1, 1e-12);
+  std::map<TokenId, int> counts;
+  for (int i = 0; i < 20000; ++i) ++counts[sampler.Draw(p)];
+  for (const Candidate& c : p) {
+    const double wanted = 20000 * c.p;
+    chi2 += (counts[c.id] - wanted) * (counts[c.id] - wanted) / wanted;
+  }
+  EXPECT_EQ(counts.size(), p.size());
+  EXPECT_LT(chi2, p.size() + 4 * std::sqrt(2.0 * static_cast<double>(p.size())));
+}
+
+// One draw says nothing about the next.
+TEST(Sampler, DrawsAreIndependent) {
+  const std::vector<Candidate> p{{3, 0.5}, {8, 0.3}, {9, 0.2}};
+  Sampler sampler({.seed = 11});
+  std::map<std::pair<TokenId, TokenId>, int> pairs;
+  TokenId last = sampler.Draw(p);
+  for (int i = 0; i < 30000; ++i) {
+    const TokenId id = sampler.Draw(p);
+    ++pairs[{last, id}];
+    last = id;
+  }
+  double chi2 = 0;
+  for (const Candidate& a : p) {
+    for (const Candidate& b : p) {
+      const double wanted = 30000 * a.p * b.p;
+      chi2 += (pairs[{a.id, b.id}] - wanted) * (pairs[{a.id, b.id}] - wanted) / wanted;
+    }
+  }
+  EXPECT_LT(chi2, 26.1);  // 99.9 % quantile of chi-square, 8 degrees
+}
+
+// What makes a draft model useful: the bound of Daliri et al. 2024, and both distributions kept.
+TEST(Sampler, SamplersInTheSameStateTendToAgree) {
+  const std::vector<Candidate> p{{1, 0.4}, {2, 0.3}, {5, 0.2}, {7, 0.1}},
+      q{{2, 0.5}, {1, 0.25}, {7, 0.15}, {9, 0.1}};
+  const double distance = 0.5 * (0.15 + 0.2 + 0.2 + 0.05 + 0.1);
+  Sampler target({.seed = 1});
+  int agreed = 0;
+  std::map<TokenId, int> drawn;
+  for (int i = 0; i < 20000; ++i) {
+    Sampler drafter = target;
+    const TokenId guess = drafter.Draw(q), id = target.Draw(p);
+    agreed += guess == id;
+    ++drawn[guess];
+  }
+  EXPECT_GT(agreed / 20000.0, (1 - distance) / (1 + distance) - 0.01);
+  EXPECT_LT(agreed / 20000.0, 1 - distance + 0.01);
+  for (const Candidate& c : q) EXPECT_NEAR(drawn[c.id] / 20000.0, c.p, 0.015);
 }
 
 // What broken weights can give must not become an id outside the vocabulary.

@@ -1,13 +1,13 @@
 #include "engine/session.h"
-#include "base/clock.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cstdint>
+
+#include "base/clock.h"
 
 namespace thimble {
 namespace {
 
-constexpr int64_t kPrefillChunk = 512;
 constexpr int64_t kDefaultContext = 4096;
 
 // Holds back text that may turn out to be the beginning of a stop string.
@@ -46,37 +46,55 @@ class StopFilter {
   bool stopped_ = false;
 };
 
+// What was guessed and read ahead. Without a drafter the guess is always empty.
+class Lookahead {
+ public:
+  Lookahead(const DraftOptions& options, int64_t vocab_size)
+      : options_(options), vocab_size_(vocab_size), limit_(std::max(kCautious, options.min)) {}
+
+  // The row of the logits that the next token is drawn from.
+  int64_t row() const { return n_true_; }
+  // Whether `id`, the token that was drawn, is the one that was guessed: then the model has read it.
+  bool Confirms(TokenId id) {
+    const bool guessed = n_true_ < static_cast<int64_t>(draft_.size()) && draft_[n_true_] == id;
+    n_true_ += guessed;
+    return guessed;
+  }
+  // A new guess, of at most `most` tokens.
+  const std::vector<TokenId>& Guess(std::span<const TokenId> history, int64_t most, const Sampler& sampler) {
+    if (!draft_.empty()) {
+      const bool all_true = n_true_ == static_cast<int64_t>(draft_.size());
+      limit_ = all_true ? DraftOptions::kMost : std::max(kCautious, options_.min);
+    }
+    n_true_ = 0;
+    draft_.clear();
+    most = std::min({most, options_.max, limit_});
+    if (options_.drafter == nullptr || most <= 0) return draft_;
+    draft_ = options_.drafter->Draft(history, most, sampler);
+    const auto unknown = [&](TokenId id) { return id >= vocab_size_; };
+    draft_.erase(std::find_if(draft_.begin(), draft_.end(), unknown), draft_.end());
+    if (static_cast<int64_t>(draft_.size()) < options_.min) draft_.clear();
+    return draft_;
+  }
+
+ private:
+  static constexpr int64_t kCautious = 3;  // until a guess has come true, and after one that has not
+
+  const DraftOptions options_;
+  const int64_t vocab_size_;
+  int64_t limit_;
+  std::vector<TokenId> draft_;
+  int64_t n_true_ = 0;
+};
+
 }  // namespace
 
 Session::Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx,
                  KvTypes kv)
-    : ctx_(ctx),
-      model_(model),
-      tokenizer_(tokenizer),
-      cache_(model.config(), n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext),
-             kv) {}
+    : tokenizer_(tokenizer),
+      model_(ctx, model, n_ctx > 0 ? n_ctx : std::min(model.config().context_length, kDefaultContext), kv) {}
 
-void Session::SetAdapters(std::vector<AppliedAdapter> adapters) {
-  std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });
-  adapters_ = std::move(adapters);
-  history_.clear();
-  cache_.Truncate(0);
-}
-
-Tensor Session::Feed(std::span<const TokenId> tokens) {
-  Tensor hidden;
-  for (size_t begin = 0; begin < tokens.size(); begin += kPrefillChunk) {
-    const auto chunk = tokens.subspan(begin, std::min<size_t>(kPrefillChunk, tokens.size() - begin));
-    hidden = ForwardHidden(ctx_, model_, {.tokens = chunk, .cache = &cache_, .adapters = adapters_});
-    history_.insert(history_.end(), chunk.begin(), chunk.end());
-  }
-  Tensor last = Tensor::Empty(1, hidden.cols());
-  std::memcpy(last.data(), hidden.row(hidden.rows() - 1), static_cast<size_t>(hidden.cols()) * sizeof(float));
-  return Logits(ctx_, model_, last);
-}
-
-Result<Generation> Session::Generate(const std::vector<TokenId>& prompt, const GenerateOptions& options,
-                                     const TextFn& on_text) {
+Status Session::CheckPrompt(const std::vector<TokenId>& prompt) const {
   if (prompt.empty()) return MakeError(ErrorCode::kInvalidArgument, "the prompt is empty");
   for (TokenId id : prompt) {
     if (id < 0 || id >= model_.config().vocab_size) {
@@ -84,39 +102,46 @@ Result<Generation> Session::Generate(const std::vector<TokenId>& prompt, const G
                        model_.config().vocab_size);
     }
   }
-  const int64_t n_prompt = static_cast<int64_t>(prompt.size());
-  if (n_prompt >= n_ctx()) {
+  if (static_cast<int64_t>(prompt.size()) >= n_ctx()) {
     return MakeError(
         ErrorCode::kInvalidArgument,
         "the prompt has {} tokens, but the context holds {}; nothing is dropped silently: shorten it or "
         "raise --ctx-size",
-        n_prompt, n_ctx());
+        prompt.size(), n_ctx());
   }
-  // The last prompt token is always run again: its logits are needed.
-  const auto [mismatch, unused] =
-      std::mismatch(history_.begin(), history_.end(), prompt.begin(), prompt.end() - 1);
-  history_.erase(mismatch, history_.end());
-  cache_.Truncate(static_cast<int64_t>(history_.size()));
+  return {};
+}
 
-  Generation out{.n_prompt = n_prompt, .n_cached = static_cast<int64_t>(history_.size())};
+Result<Generation> Session::Generate(const std::vector<TokenId>& prompt, const GenerateOptions& options,
+                                     const TextFn& on_text) {
+  RETURN_IF_ERROR(CheckPrompt(prompt));
+  std::vector<TokenId> history = prompt;
+  const int64_t n_prompt = static_cast<int64_t>(prompt.size());
+  // The last prompt token is always run again: its logits are needed.
+  Generation out{.n_prompt = n_prompt, .n_cached = std::min(model_.Cached(prompt), n_prompt - 1)};
   const double begin = Seconds();
-  Tensor logits = Feed(std::span(prompt).subspan(history_.size()));
+  Tensor logits = model_.Read(history);
   out.prompt_seconds = Seconds() - begin;
 
   Sampler sampler(options.sampling);
+  Lookahead lookahead(options.draft, model_.config().vocab_size);
   StreamingDetokenizer detokenizer(tokenizer_);
   StopFilter filter(options.stop);
   const auto emit = [&](const std::string& text) {
     out.text += text;
     return text.empty() || !on_text || on_text(text);
   };
+  const int64_t max_tokens = options.max_tokens >= 0 ? options.max_tokens : INT64_MAX;
+  const auto wanted = [&] { return max_tokens - static_cast<int64_t>(out.tokens.size()); };
+  const auto room = [&] { return n_ctx() - static_cast<int64_t>(history.size()); };
   const double decode_begin = Seconds();
   for (;;) {
-    if (options.max_tokens >= 0 && static_cast<int64_t>(out.tokens.size()) >= options.max_tokens) {
+    if (wanted() == 0) {
       out.reason = FinishReason::kLength;
       break;
     }
-    const TokenId id = sampler.Sample({logits.data(), static_cast<size_t>(logits.cols())}, history_);
+    const TokenId id =
+        sampler.Sample({logits.row(lookahead.row()), static_cast<size_t>(logits.cols())}, history);
     if (!options.ignore_eos && tokenizer_.IsEndOfGeneration(id)) break;
     out.tokens.push_back(id);
     const bool go_on = emit(filter.Push(detokenizer.Push(id)));
@@ -125,16 +150,27 @@ Result<Generation> Session::Generate(const std::vector<TokenId>& prompt, const G
       out.reason = FinishReason::kCancelled;
       break;
     }
-    if (static_cast<int64_t>(history_.size()) >= n_ctx()) {
+    if (room() == 0) {
       out.reason = FinishReason::kContextFull;
       break;
     }
-    if (options.max_tokens >= 0 && static_cast<int64_t>(out.tokens.size()) >= options.max_tokens) continue;
-    logits = Feed({&id, 1});
+    if (wanted() == 0) continue;
+    history.push_back(id);
+    if (lookahead.Confirms(id)) {
+      ++out.n_accepted;
+      continue;
+    }
+    const auto& draft = lookahead.Guess(history, std::min(room(), wanted() - 1), sampler);
+    out.n_drafted += static_cast<int64_t>(draft.size());
+    history.insert(history.end(), draft.begin(), draft.end());
+    logits = model_.Read(history, 1 + static_cast<int64_t>(draft.size()));
+    history.resize(history.size() - draft.size());
   }
+  model_.Truncate(static_cast<int64_t>(history.size()));  // what was guessed in vain
   if (!filter.stopped()) {
     emit(filter.Push(detokenizer.Flush()));
-    if (!filter.stopped()) emit(filter.Flush());
+    if (filter.stopped()) out.reason = FinishReason::kStop;
+    emit(filter.Flush());
   }
   out.decode_seconds = Seconds() - decode_begin;
   return out;

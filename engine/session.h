@@ -6,17 +6,27 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/cached_model.h"
+#include "engine/drafter.h"
 #include "engine/sampler.h"
-#include "model/model.h"
+#include "kernels/kernels.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
+
+// Tokens are guessed and read ahead, as many as is worth it; the answer is the same as without.
+struct DraftOptions {
+  static constexpr int64_t kMost = kFewRows - 1;  // read with the token before them as if one by one
+  Drafter* drafter = nullptr;                     // none: nothing is guessed
+  int64_t min = 0, max = 7;                       // tokens; a guess of fewer than `min` is not used
+};
 
 struct GenerateOptions {
   int64_t max_tokens = -1;        // -1: until the model ends or the context is full
   std::vector<std::string> stop;  // ends before any of these strings
   bool ignore_eos = false;
   SamplingParams sampling;
+  DraftOptions draft;
 };
 
 enum class FinishReason { kStop, kLength, kContextFull, kCancelled };
@@ -25,7 +35,8 @@ struct Generation {
   std::string text;
   std::vector<TokenId> tokens;
   FinishReason reason = FinishReason::kStop;
-  int64_t n_prompt = 0, n_cached = 0;  // prompt tokens, and how many of them the cache already held
+  int64_t n_prompt = 0, n_cached = 0;     // prompt tokens, and how many of them the cache already held
+  int64_t n_drafted = 0, n_accepted = 0;  // tokens guessed, and how many of them came true
   double prompt_seconds = 0, decode_seconds = 0;
 };
 
@@ -39,26 +50,21 @@ class Session {
   Session(const Context& ctx, const Model& model, const Tokenizer& tokenizer, int64_t n_ctx = 0,
           KvTypes kv = {});
 
-  // Applies to what follows; the cache is cleared, since its keys and values depend on the adapters.
-  void SetAdapters(std::vector<AppliedAdapter> adapters);
+  // Applies to what follows; the cache is cleared.
+  void SetAdapters(std::vector<AppliedAdapter> adapters) { model_.SetAdapters(std::move(adapters)); }
 
   // Continues `prompt`, which is the whole conversation so far: what it shares with the last call's tokens
   // stays in the cache. A prompt that does not fit is refused: the context is never shifted.
   Result<Generation> Generate(const std::vector<TokenId>& prompt, const GenerateOptions& options,
                               const TextFn& on_text = nullptr);
 
-  int64_t n_ctx() const { return cache_.capacity(); }
+  int64_t n_ctx() const { return model_.capacity(); }
 
  private:
-  // Runs tokens through the model; logits of the last one.
-  Tensor Feed(std::span<const TokenId> tokens);
+  Status CheckPrompt(const std::vector<TokenId>& prompt) const;
 
-  Context ctx_;
-  const Model& model_;
   const Tokenizer& tokenizer_;
-  KvCache cache_;
-  std::vector<AppliedAdapter> adapters_;
-  std::vector<TokenId> history_;  // what the cache holds
+  CachedModel model_;
 };
 
 }  // namespace thimble

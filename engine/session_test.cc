@@ -4,28 +4,10 @@
 
 #include <set>
 
-#include "text/load_tokenizer.h"
+#include "engine/test_support.h"
 
 namespace thimble {
 namespace {
-
-const std::string kModels = THIMBLE_SOURCE_DIR "/tests/golden/models/";
-
-struct Loaded {
-  std::unique_ptr<Model> model;
-  std::optional<Tokenizer> tokenizer;
-};
-
-Loaded Load(const std::string& name) {
-  Loaded loaded;
-  auto model = Model::Load(kModels + name);
-  EXPECT_TRUE(model) << model.error().message;
-  loaded.model = std::move(*model);
-  auto tokenizer = LoadTokenizer(loaded.model->file());
-  EXPECT_TRUE(tokenizer) << tokenizer.error().message;
-  loaded.tokenizer = std::move(*tokenizer);
-  return loaded;
-}
 
 class SessionTest : public ::testing::Test {
  protected:
@@ -46,36 +28,11 @@ class SessionTest : public ::testing::Test {
     options.sampling.seed = seed;
     return options;
   }
-  // A low-rank change of every query and value projection.
-  Adapter RandomAdapter(uint64_t seed) const {
-    Random random(seed);
-    const auto filled = [&](int64_t rows, int64_t cols) {
-      Tensor t = Tensor::Empty(rows, cols);
-      for (int64_t i = 0; i < t.size(); ++i) t.data()[i] = static_cast<float>(0.3 * random.Normal());
-      return t;
-    };
-    Adapter adapter{.name = "random"};
-    for (const Layer& layer : llama_.model->layers()) {
-      auto& modules = adapter.layers.emplace_back();
-      for (Slot slot : {Slot::kQ, Slot::kV}) {
-        const Weight& w = layer.weight(slot);
-        modules[static_cast<size_t>(slot)] = {.a = filled(2, w.n_in), .b = filled(w.n_out, 2)};
-      }
-    }
-    return adapter;
-  }
 
   ThreadPool pool_{1};
   Context ctx_{.pool = pool_, .compute = Compute::kF32};
   Loaded llama_ = Load("llama");
 };
-
-Generation Answer(Session& session, const std::vector<TokenId>& prompt, const GenerateOptions& options,
-                  const TextFn& on_text = nullptr) {
-  auto out = session.Generate(prompt, options, on_text);
-  EXPECT_TRUE(out) << out.error().message;
-  return out ? *out : Generation{};
-}
 
 TEST_F(SessionTest, GreedyTokensAreTransformers) {
   for (const char* name : {"llama", "llama_rope_llama3", "mistral", "qwen2", "qwen3", "gemma3_text"}) {
@@ -244,7 +201,7 @@ TEST_F(SessionTest, TheCallerCancelsAndGoesOn) {
 }
 
 TEST_F(SessionTest, AdaptersChangeTheAnswerAndClearTheCache) {
-  const Adapter adapter = RandomAdapter(1), other = RandomAdapter(2);
+  const Adapter adapter = RandomAdapter(*llama_.model, 1), other = RandomAdapter(*llama_.model, 2);
   const auto prompt = Ids("The adapter says");
   Session session = NewSession();
   const Generation base = Answer(session, prompt, Greedy(16));

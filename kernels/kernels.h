@@ -19,6 +19,10 @@ struct alignas(64) ActivationBlock {
 };
 static_assert(sizeof(ActivationBlock) == 64, "the kernels rely on this layout");
 
+// The products of up to this many rows are computed as they are for one row, bit for bit: what is written
+// does not depend on what is computed beside it. Integer products hold to that for any number of rows.
+constexpr int64_t kFewRows = 16;
+
 // Keys that attention reads at a time. A block of one head's keys is stored transposed: number p of all keys,
 // then number p + 1; in a quantized type, for each 32 numbers, the F16 scales of all keys and then the codes
 // in this order, where a byte of Q4_0 holds numbers p and p + 16 (low nibble first), as in its usual block.

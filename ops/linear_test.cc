@@ -186,5 +186,37 @@ TEST_P(LinearTest, DropoutKeepsTheStatedShareAndFollowsItsSeed) {
   EXPECT_NEAR(static_cast<double>(different) / 20000, 2 * 0.25 * 0.75, 0.02);
 }
 
+// What speculative decoding and batches rest on.
+TEST_P(LinearTest, RowsDoNotDependOnHowManyAreComputedTogether) {
+  constexpr int64_t kIn = 3328, kOut = 37;  // more columns than any kernel takes in one go
+  ThreadPool pool(2);
+  const Tensor x = RandomTensor(kFewRows, kIn, 7);
+  const Tensor a = RandomTensor(20, kIn, 8), b = RandomTensor(kOut, 20, 9);
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.decodable) continue;
+    const TestWeight w = MakeWeight(info.type, kOut, kIn, true);
+    for (Compute compute : {Compute::kF32, Compute::kInt8}) {
+      SCOPED_TRACE(std::string(info.name) + (compute == Compute::kInt8 ? ", int8" : ", f32"));
+      const Context ctx = ContextOn(pool, compute);
+      const auto run = [&](int64_t begin, int64_t m) {
+        Tensor rows = Tensor::Empty(m, kIn);
+        std::copy(x.row(begin), x.row(begin) + m * kIn, rows.data());
+        const Tensor y = Linear(ctx, w.weight, rows);
+        AddLora(ctx, rows, {a, b, 0.5f}, y);
+        return std::vector<float>(y.data(), y.data() + y.size());
+      };
+      std::vector<float> alone;
+      for (int64_t i = 0; i < kFewRows; ++i) {
+        const auto row = run(i, 1);
+        alone.insert(alone.end(), row.begin(), row.end());
+      }
+      for (int64_t m : {2, 3, 4, 5, 8, 9, 13, 16}) {
+        const std::vector<float> expected(alone.begin(), alone.begin() + m * kOut);
+        EXPECT_EQ(run(0, m), expected) << m << " rows";
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thimble

@@ -100,10 +100,11 @@ THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   const Vec b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
   return _mm256_mul_ps(_mm256_mul_ps(x, a), b);
 }
+// In the order of VecSum4.
 THIMBLE_INLINE float VecSum(Vec v) {
-  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  v = _mm256_add_ps(v, _mm256_movehdup_ps(v));
+  v = _mm256_add_ps(v, _mm256_permute_ps(v, 0x4e));
+  return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
 }
 THIMBLE_INLINE float VecMaxLane(Vec v) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

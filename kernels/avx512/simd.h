@@ -93,8 +93,12 @@ THIMBLE_INLINE Vec VecRound(Vec x) {
 THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   return _mm512_scalef_ps(x, n);
 }
+// In the order of VecSum4.
 THIMBLE_INLINE float VecSum(Vec v) {
-  return _mm512_reduce_add_ps(v);
+  __m256 s = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  s = _mm256_add_ps(s, _mm256_movehdup_ps(s));
+  s = _mm256_add_ps(s, _mm256_permute_ps(s, 0x4e));
+  return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
 }
 THIMBLE_INLINE float VecMaxLane(Vec v) {
   return _mm512_reduce_max_ps(v);

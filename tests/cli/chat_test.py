@@ -47,6 +47,8 @@ class Piped(harness.ThimbleCase):
     def test_answers_are_those_of_run(self):
         alone = self.thimble("run", LLAMA, *GREEDY, "-q", "-p", "Hello")
         self.assertEqual(self.chat("Hello"), alone)
+        self.assertEqual(self.chat("Hello", args=["--spec-type", "ngram-simple"]), alone)
+        self.assertEqual(self.chat("Hello", args=["-md", LLAMA]), alone)
         self.assertEqual(self.chat("Hello", args=["--system", "Be kind."]),
                          self.thimble("run", LLAMA, *GREEDY, "-q", "-p", "Hello", "--system", "Be kind."))
 

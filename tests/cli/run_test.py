@@ -39,6 +39,18 @@ class Run(harness.ThimbleCase):
         self.assertEqual(self.answer("-f", self.write("prompt.txt", "Grüße 👋"), *greedy), direct)
         self.assertEqual(self.answer("-f", "-", *greedy, stdin="Grüße 👋"), direct)
 
+    def test_guessing_ahead_does_not_change_the_answer(self):
+        for temperature in 0, 1.5:
+            sample = ["-p", "to be or not to be or not", "-n", 100, "--raw", "--temp", temperature, "--seed", 4, "--ignore-eos"]
+            plain = self.answer(*sample, "-q")
+            for draft in ["--spec-type", "ngram-simple"], ["-md", LLAMA], ["-md", LLAMA, "--draft-max", 15, "--draft-min", 2]:
+                done = self.run_thimble("run", LLAMA, "-t", 1, "--compute", "f32", *sample, *draft)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(done.stdout, plain)
+                if "-md" in draft:
+                    self.assertIn("guessed", done.stderr)
+            self.assertIn("(100 %)", done.stderr)  # the model as its own draft
+
     def test_the_caches_types(self):
         greedy = ["-p", "Hello", "-n", 20, "--temp", 0, "--ignore-eos", "-q"]
         exact = self.answer(*greedy, "-ctk", "f32", "-ctv", "f32")
@@ -53,6 +65,9 @@ class Run(harness.ThimbleCase):
         self.thimble_fails("run", LLAMA, "-p", "x", "--adapter", "absent", says="absent")
         self.thimble_fails("run", LLAMA, "-p", "x", "--adapter", "a=b", says="not a number")
         self.thimble_fails("run", LLAMA, "-p", "x", "--top-p", 2, says="--top-p")
+        self.thimble_fails("run", LLAMA, "-p", "x", "-md", "absent", says="absent")
+        self.thimble_fails("run", LLAMA, "-p", "x", "-md", LLAMA, "--spec-type", "ngram-simple", says="--spec-type")
+        self.thimble_fails("run", LLAMA, "-p", "x", "--spec-type", "ngram-simple", "--draft-max", 16, says="--draft-max")
         self.thimble_fails("run", LLAMA, "-p", "x", env={"THIMBLE_ISA": "abacus"}, says=["abacus", "doctor"])
 
 
@@ -61,6 +76,29 @@ class SmolLm2(harness.ThimbleCase):
     def test_it_knows_the_capital_of_france(self):
         text = self.thimble("run", harness.SMOLLM2, "--raw", "-p", "The capital of France is", "--temp", 0, "-n", 8, "-q")
         self.assertIn("Paris", text)
+
+    # The integer kernels must not depend on how many tokens are read at once.
+    def test_guessing_ahead_does_not_change_the_answer(self):
+        sample = ["-p", "Say ten times: the quick brown fox jumps over the lazy dog.", "-n", 160, "-q"]
+        for temperature in 0, 1:
+            options = [*sample, "--temp", temperature, "--seed", 3, "--ignore-eos"]
+            plain = self.thimble("run", harness.SMOLLM2, *options)
+            for draft_max in 4, 15:
+                self.assertEqual(self.thimble("run", harness.SMOLLM2, *options, "--spec-type", "ngram-simple",
+                                              "--draft-max", draft_max), plain)
+
+    def test_a_draft_model_does_not_change_the_answer(self):
+        for temperature in 0, 1:
+            sample = ["-p", "Why is the sky blue?", "-n", 60, "--temp", temperature, "--seed", 3]
+            plain = self.run_thimble("run", harness.SMOLLM2, *sample)
+            done = self.run_thimble("run", harness.SMOLLM2, *sample, "-md", harness.SMOLLM2)
+            self.assertEqual(done.stdout, plain.stdout)
+            self.assertIn("(100 %)", done.stderr)  # the model as its own draft
+            self.assertNotIn("guessed", plain.stderr)
+
+    def test_a_draft_model_needs_the_same_vocabulary(self):
+        self.thimble_fails("run", harness.SMOLLM2, "-p", "x", "-md", LLAMA,
+                           says=["llama: a draft model needs the vocabulary", "272", "49152"])
 
 
 if __name__ == "__main__":
