@@ -38,13 +38,17 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& pa
     return MakeError(ErrorCode::kCorrupt, "{}: the file is empty", path);
   }
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  ::close(fd);
-  if (data == MAP_FAILED) return MakeError(ErrorCode::kIo, "{}: cannot map: {}", path, std::strerror(errno));
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const uint8_t*>(data), size));
+  if (data == MAP_FAILED) {
+    const int error = errno;
+    ::close(fd);
+    return MakeError(ErrorCode::kIo, "{}: cannot map: {}", path, std::strerror(error));
+  }
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, fd, static_cast<const uint8_t*>(data), size));
 }
 
 MappedFile::~MappedFile() {
   ::munmap(const_cast<uint8_t*>(data_), size_);
+  ::close(fd_);
 }
 
 void MappedFile::Release(std::span<const uint8_t> range) const {
@@ -53,6 +57,17 @@ void MappedFile::Release(std::span<const uint8_t> range) const {
   const size_t begin = (static_cast<size_t>(range.data() - data_) + page - 1) / page * page;
   const size_t end = static_cast<size_t>(range.data() + range.size() - data_) / page * page;
   if (begin < end) ::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+bool MappedFile::Copy(std::span<const uint8_t> range, uint8_t* to) const {
+  CHECK(range.data() >= data_ && range.data() + range.size() <= data_ + size_);
+  for (size_t done = 0; done < range.size();) {
+    const off_t at = static_cast<off_t>(range.data() - data_) + static_cast<off_t>(done);
+    const ssize_t n = ::pread(fd_, to + done, range.size() - done, at);
+    if (n <= 0 && !(n < 0 && errno == EINTR)) return false;
+    if (n > 0) done += static_cast<size_t>(n);
+  }
+  return true;
 }
 
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {

@@ -24,11 +24,14 @@ class MappedFile {
   // Gives the memory of the pages that lie within `range` back to the system: it is read again when it is
   // touched.
   void Release(std::span<const uint8_t> range) const;
+  // Copies a part of bytes() without mapping its pages, for what is rarely read. False if the file has been cut short.
+  bool Copy(std::span<const uint8_t> range, uint8_t* to) const;
 
  private:
-  MappedFile(std::string path, const uint8_t* data, size_t size)
-      : path_(std::move(path)), data_(data), size_(size) {}
+  MappedFile(std::string path, int fd, const uint8_t* data, size_t size)
+      : path_(std::move(path)), fd_(fd), data_(data), size_(size) {}
   std::string path_;
+  int fd_;
   const uint8_t* data_;
   size_t size_;
 };

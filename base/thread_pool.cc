@@ -33,7 +33,8 @@ int NumProcessors() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads > 0 ? n_threads : NumProcessors()) {
+ThreadPool::ThreadPool(int n_threads)
+    : n_threads_(n_threads > 0 ? n_threads : NumProcessors()), parts_(static_cast<size_t>(n_threads_)) {
   for (int i = 1; i < n_threads_; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
 }
 
@@ -47,8 +48,11 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::RunPieces(int thread) {
-  for (int64_t begin; (begin = next_.fetch_add(grain_, std::memory_order_relaxed)) < n_;) {
-    piece_(fn_, begin, std::min(begin + grain_, n_), thread);
+  for (int i = 0; i < n_threads_; ++i) {
+    Part& part = parts_[static_cast<size_t>((thread + i) % n_threads_)];
+    for (int64_t begin; (begin = part.next.fetch_add(grain_, std::memory_order_relaxed)) < part.end;) {
+      piece_(fn_, begin, std::min(begin + grain_, part.end), thread);
+    }
   }
 }
 
@@ -99,11 +103,15 @@ void ThreadPool::Run(int64_t n, int64_t grain, Piece piece, const void* fn) {
     piece(fn, 0, n, 0);
     return;
   }
-  n_ = n;
   grain_ = grain;
   piece_ = piece;
   fn_ = fn;
-  next_.store(0, std::memory_order_relaxed);
+  const int64_t n_pieces = (n + grain - 1) / grain;
+  for (int i = 0; i < n_threads_; ++i) {
+    Part& part = parts_[static_cast<size_t>(i)];
+    part.next.store(n_pieces * i / n_threads_ * grain, std::memory_order_relaxed);
+    part.end = std::min(n, n_pieces * (i + 1) / n_threads_ * grain);
+  }
   // A worker counts itself as a sleeper before it looks at the state for the last time, and this thread opens
   // the loop before it looks for sleepers: one of the two sees the other.
   state_.fetch_add(kOneLoop + kOpen);

@@ -20,9 +20,10 @@ class ThreadPool {
 
   int n_threads() const { return n_threads_; }
 
-  // Runs fn(begin, end, thread) over pieces of [0, n) of about `grain` items, on all threads; returns when
-  // all are done. Threads take pieces as they become free. `thread` is in [0, n_threads) and unique per
-  // running call, so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
+  // Runs fn(begin, end, thread) over pieces of [0, n) of `grain` items (the last may be shorter), on all threads;
+  // returns when all are done. Each thread goes through a part of its own from its begin on, so that it reads memory
+  // in order, and then takes what is left of the others'. `thread` is in [0, n_threads) and unique per running call,
+  // so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
   template <typename Fn>
   void ParallelFor(int64_t n, int64_t grain, const Fn& fn) {
     Run(
@@ -44,11 +45,16 @@ class ThreadPool {
 
   const int n_threads_;
   std::vector<std::thread> workers_;
+  struct alignas(64) Part {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   // The loop being run. Written only while no worker is in it.
-  int64_t n_ = 0, grain_ = 1;
+  int64_t grain_ = 1;
   Piece piece_ = nullptr;
   const void* fn_ = nullptr;
-  std::atomic<int64_t> next_{0};
+  std::vector<Part> parts_;  // one per thread
   // Counts the loops from bit 32 up; bit 31: the loop may be joined; below: the workers that are in it. A
   // worker that comes too late finds the loop closed, so nobody waits for a worker that the system does not
   // run.
