@@ -60,6 +60,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillDecode(table);
   avx512::FillActivations(table);
   avx512::FillMatmulQ(table);
+  avx512::FillMatmulF16(table);
   avx512::FillAttention(table);
   avx512::FillPeak(table);
 }

@@ -33,6 +33,13 @@ struct VisibleKeys {
   int32_t begin, end;
 };
 
+// 32 activations as integers of 13 bits and a sign: x[i] ~ scale * q[i].
+struct alignas(16) ActivationBlock16 {
+  int16_t q[32];
+  float scale;  // max|x| / 8191
+};
+static_assert(sizeof(ActivationBlock16) == 80, "the kernels rely on this layout");
+
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
@@ -72,6 +79,12 @@ struct KernelTable {
   void (*round_activations)(const float* x, uint16_t* y, int64_t n);  // to the nearest BF16, ties to even
   void (*matmul_bf16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, float* y,
                       int64_t ldy);
+
+  // --- F16 products by 16-bit integers, where that is faster than FMA; otherwise null, and F16 weights are decoded.
+  // Rows are packed as above, with k a multiple of 32.
+  void (*quantize_activations16)(const float* x, ActivationBlock16* blocks, int64_t n);
+  void (*matmul_f16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x, float* y,
+                     int64_t ldy);
 
   // --- Rows of F32.
   float (*dot)(const float* a, const float* b, int64_t n);

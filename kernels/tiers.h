@@ -20,6 +20,9 @@ THIMBLE_DECLARE_TIER(ref)
 THIMBLE_DECLARE_TIER(avx2)
 THIMBLE_DECLARE_TIER(avx_vnni)
 THIMBLE_DECLARE_TIER(avx512)
+namespace avx512 {
+void FillMatmulF16(KernelTable* table);
+}
 namespace avx512_bf16 {
 void FillMatmulBf16(KernelTable* table);
 }

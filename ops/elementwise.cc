@@ -44,12 +44,13 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
 
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation) {
   CHECK(gate.size() == up.size());
-  Tensor y = Tensor::Empty(gate.rows(), gate.cols());
+  const bool records = ctx.Records({gate, up});
+  const Tensor y = records ? Tensor::Empty(gate.rows(), gate.cols()) : gate;
   const auto forward = activation == Activation::kSilu ? ctx.kernels.silu_mul : ctx.kernels.gelu_mul;
   ctx.pool.ParallelFor(y.size(), kGrain, [&](int64_t begin, int64_t end, int) {
     forward(gate.data() + begin, up.data() + begin, y.data() + begin, end - begin);
   });
-  if (ctx.Records({gate, up})) {
+  if (records) {
     y.set_requires_grad(true);
     ctx.tape->Record([ctx, gate, up, y, activation] {
       const float* dy = y.grad();

@@ -29,13 +29,14 @@ float* Scratch(int64_t n) {
 }
 
 // Which kernel multiplies a weight.
-enum class Product { kF32, kInt8, kBf16 };
+enum class Product { kF32, kInt8, kInt16, kBf16 };
 
 Product ProductOf(const Context& ctx, const Weight& w) {
   if (ctx.compute == Compute::kF32 || w.packed == nullptr) return Product::kF32;
   if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
-  const bool bf16 = w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0;
-  return bf16 ? Product::kBf16 : Product::kF32;
+  if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0) return Product::kInt16;
+  if (w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0) return Product::kBf16;
+  return Product::kF32;
 }
 
 void AddBias(const Weight& w, const Tensor& y) {
@@ -46,24 +47,15 @@ void AddBias(const Weight& w, const Tensor& y) {
   }
 }
 
-// The rows of x as the product takes them; kept until the thread's next call.
-const ActivationBlock* Quantize(const Context& ctx, const Tensor& x) {
-  const int64_t m = x.rows(), n_blocks = x.cols() / 32;
-  thread_local std::vector<ActivationBlock> blocks;
-  if (blocks.size() < static_cast<size_t>(m * n_blocks)) blocks.resize(static_cast<size_t>(m * n_blocks));
-  ActivationBlock* const q = blocks.data();
-  ctx.pool.ParallelFor(m, 8, [&](int64_t begin, int64_t end, int) {
-    ctx.kernels.quantize_activations(x.row(begin), q + begin * n_blocks, (end - begin) * x.cols());
-  });
-  return q;
-}
-
-const uint16_t* RoundToBf16(const Context& ctx, const Tensor& x) {
-  thread_local std::vector<uint16_t> rounded;
-  if (rounded.size() < static_cast<size_t>(x.size())) rounded.resize(static_cast<size_t>(x.size()));
-  uint16_t* const out = rounded.data();
+// The rows of x as a product takes them: `convert` makes `per_row` elements of each. Kept until the thread's next call.
+template <typename Element, typename Convert>
+const Element* Converted(const Context& ctx, const Tensor& x, int64_t per_row, const Convert& convert) {
+  thread_local std::vector<Element> buffer;
+  const size_t size = static_cast<size_t>(x.rows() * per_row);
+  if (buffer.size() < size) buffer.resize(size);
+  Element* const out = buffer.data();
   ctx.pool.ParallelFor(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
-    ctx.kernels.round_activations(x.row(begin), out + begin * x.cols(), (end - begin) * x.cols());
+    convert(x.row(begin), out + begin * per_row, (end - begin) * x.cols());
   });
   return out;
 }
@@ -100,22 +92,6 @@ void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, c
   });
 }
 
-void ForwardInt8(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
-                 std::span<Tensor> y) {
-  const ActivationBlock* const q = Quantize(ctx, x);
-  ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-    ctx.kernels.matmul_q[static_cast<int>(w.type)](x.rows(), n_rows, w.n_in, rows, q, out, w.n_out);
-  });
-}
-
-void ForwardBf16(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
-                 std::span<Tensor> y) {
-  const uint16_t* const rounded = RoundToBf16(ctx, x);
-  ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-    ctx.kernels.matmul_bf16(x.rows(), n_rows, w.n_in, rows, rounded, out, w.n_out);
-  });
-}
-
 void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
   const int64_t tile_rows = ForwardTile(ctx, w);
@@ -131,6 +107,34 @@ void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tens
       ctx.kernels.gemm_nt(x.rows(), n, w.n_in, x.data(), w.n_in, tile, w.n_in, y.data() + t, w.n_out, false);
     }
   });
+}
+
+void Forward(const Context& ctx, Product product, std::span<const Weight* const> weights, const Tensor& x,
+             std::span<Tensor> y) {
+  const auto& k = ctx.kernels;
+  const int64_t m = x.rows(), n_in = x.cols();
+  switch (product) {
+    case Product::kInt8: {
+      const auto* q = Converted<ActivationBlock>(ctx, x, n_in / 32, k.quantize_activations);
+      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+        k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, out, w.n_out);
+      });
+    }
+    case Product::kInt16: {
+      const auto* q = Converted<ActivationBlock16>(ctx, x, n_in / 32, k.quantize_activations16);
+      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+        k.matmul_f16(m, n_rows, n_in, rows, q, out, w.n_out);
+      });
+    }
+    case Product::kBf16: {
+      const auto* rounded = Converted<uint16_t>(ctx, x, n_in, k.round_activations);
+      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+        k.matmul_bf16(m, n_rows, n_in, rows, rounded, out, w.n_out);
+      });
+    }
+    case Product::kF32:
+      for (size_t i = 0; i < weights.size(); ++i) ForwardF32(ctx, *weights[i], x, y[i]);
+  }
 }
 
 // dx += dy W, tile by tile: all threads decode a tile of W, then each multiplies its share of the rows.
@@ -202,18 +206,7 @@ void Linear(const Context& ctx, std::span<const Weight* const> weights, const Te
     const Product product = ProductOf(ctx, *weights[begin]);
     for (end = begin + 1; end < weights.size() && ProductOf(ctx, *weights[end]) == product; ++end) {
     }
-    const auto some = weights.subspan(begin, end - begin);
-    const auto results = y.subspan(begin, end - begin);
-    switch (product) {
-      case Product::kInt8:
-        ForwardInt8(ctx, some, x, results);
-        break;
-      case Product::kBf16:
-        ForwardBf16(ctx, some, x, results);
-        break;
-      case Product::kF32:
-        for (size_t i = 0; i < some.size(); ++i) ForwardF32(ctx, *some[i], x, results[i]);
-    }
+    Forward(ctx, product, weights.subspan(begin, end - begin), x, y.subspan(begin, end - begin));
   }
   for (size_t i = 0; i < weights.size(); ++i) {
     AddBias(*weights[i], y[i]);
