@@ -37,8 +37,8 @@ TEST(AmxTest, IntegerProductsEqualAvx512s) {
       std::vector<ActivationBlock> blocks(x.size() / 32);
       avx512->quantize_activations(x.data(), blocks.data(), m * k);
       std::vector<float> expected(static_cast<size_t>(m * n_rows)), y = expected;
-      avx512->matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), expected.data(), n_rows);
-      amx.matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), y.data(), n_rows);
+      avx512->matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), k / 32, expected.data(), n_rows);
+      amx.matmul_q[type](m, n_rows, k, packed.data(), blocks.data(), k / 32, y.data(), n_rows);
       EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0)
           << info.name << ", m " << m;
     }
@@ -58,8 +58,8 @@ TEST(AmxTest, Bf16ProductsEqualAvx512s) {
     std::vector<uint16_t> rounded(x.size());
     avx512->round_activations(x.data(), rounded.data(), m * k);
     std::vector<float> expected(static_cast<size_t>(m * n_rows)), y = expected;
-    avx512->matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), expected.data(), n_rows);
-    amx.matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), y.data(), n_rows);
+    avx512->matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, expected.data(), n_rows);
+    amx.matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, y.data(), n_rows);
     float largest = 0;
     for (float value : expected) largest = std::max(largest, std::abs(value));
     for (size_t i = 0; i < y.size(); ++i)

@@ -32,7 +32,7 @@ void MatmulQ(benchmark::State& state, const KernelTable& kernels, const WeightTy
   kernels.quantize_activations(x.data(), blocks.data(), m * kColumns);
   std::vector<float> y(static_cast<size_t>(m * kRows));
   for (auto _ : state) {
-    kernels.matmul_q[type](m, kRows, kColumns, w.data(), blocks.data(), y.data(), kRows);
+    kernels.matmul_q[type](m, kRows, kColumns, w.data(), blocks.data(), kColumns / 32, y.data(), kRows);
     benchmark::ClobberMemory();
   }
   ReportRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(m * kRows * kColumns));

@@ -60,7 +60,7 @@ TEST_P(MatmulBf16Test, EqualsTheReferenceAtAwkwardSizes) {
       const auto w = Rounded(static_cast<size_t>(n_rows * k), 1), x = Rounded(static_cast<size_t>(m * k), 2);
       const auto packed = Pack(w, n_rows, k);
       std::vector<float> y(static_cast<size_t>(m * ldy), 5.0f);
-      kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), y.data(), ldy);
+      kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), k, y.data(), ldy);
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t j = 0; j < ldy; ++j) {
           double sum = j < n_rows ? 0 : 5, magnitude = 0;
@@ -83,9 +83,9 @@ TEST_P(MatmulBf16Test, AProductDoesNotDependOnTheOtherRows) {
   const auto packed = Pack(Rounded(n_rows * k, 1), n_rows, k);
   const auto x = Rounded(m * k, 2);
   std::vector<float> together(m * n_rows), alone(m * n_rows);
-  kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), together.data(), n_rows);
+  kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), k, together.data(), n_rows);
   for (int64_t i = 0; i < m; ++i) {
-    kernels_.matmul_bf16(1, n_rows, k, packed.data(), x.data() + i * k, alone.data() + i * n_rows, n_rows);
+    kernels_.matmul_bf16(1, n_rows, k, packed.data(), x.data() + i * k, k, alone.data() + i * n_rows, n_rows);
   }
   EXPECT_EQ(together, alone);
 }

@@ -29,7 +29,7 @@ class MatmulF16Test : public KernelsTest {
     std::vector<ActivationBlock16> blocks(static_cast<size_t>(m * k / 32));
     kernels_.quantize_activations16(x.data(), blocks.data(), m * k);
     std::vector<float> y(static_cast<size_t>(m * ldy), 5.0f);
-    kernels_.matmul_f16(m, n_rows, k, packed.data(), blocks.data(), y.data(), ldy);
+    kernels_.matmul_f16(m, n_rows, k, packed.data(), blocks.data(), k / 32, y.data(), ldy);
     return y;
   }
 };

@@ -102,7 +102,7 @@ class MatmulQTest : public KernelsTest {
     std::vector<float> expected(static_cast<size_t>(m * ldy), 5.0f), y = expected;
     const auto multiply = [&](const KernelTable& kernels, std::vector<float>& out) {
       const std::vector<ActivationBlock> packed = Pack(kernels, info.type, n_rows, k, w.data(), stride);
-      kernels.matmul_q[static_cast<size_t>(info.type)](m, n_rows, k, packed.data(), x.data(), out.data(),
+      kernels.matmul_q[static_cast<size_t>(info.type)](m, n_rows, k, packed.data(), x.data(), k / 32, out.data(),
                                                        ldy);
     };
     multiply(Ref(), expected);
@@ -160,9 +160,9 @@ TEST_P(MatmulQTest, AProductDoesNotDependOnTheOtherRows) {
     const auto packed = Pack(kernels_, info.type, n_rows, k, w.data(), RowBytes(info.type, k));
     std::vector<float> together(m * n_rows), alone(m * n_rows);
     const auto matmul = kernels_.matmul_q[static_cast<size_t>(info.type)];
-    matmul(m, n_rows, k, packed.data(), x.data(), together.data(), n_rows);
+    matmul(m, n_rows, k, packed.data(), x.data(), k / 32, together.data(), n_rows);
     for (int64_t begin = 0, rows = 1; begin < m; begin += rows, rows = rows % 7 + 1) {
-      matmul(std::min(rows, m - begin), n_rows, k, packed.data(), x.data() + begin * k / 32,
+      matmul(std::min(rows, m - begin), n_rows, k, packed.data(), x.data() + begin * k / 32, k / 32,
              alone.data() + begin * n_rows, n_rows);
     }
     EXPECT_EQ(together, alone) << info.name;
@@ -177,7 +177,7 @@ TEST_P(MatmulQTest, NanIsNotHidden) {
   const std::vector<uint8_t> w = RandomRow(Info(WeightType::kQ4_0), 576, 2);
   float y[2];
   const auto packed = Pack(kernels_, WeightType::kQ4_0, 1, 576, w.data(), w.size());
-  kernels_.matmul_q[static_cast<size_t>(WeightType::kQ4_0)](2, 1, 576, packed.data(), blocks.data(), y, 1);
+  kernels_.matmul_q[static_cast<size_t>(WeightType::kQ4_0)](2, 1, 576, packed.data(), blocks.data(), 18, y, 1);
   EXPECT_TRUE(std::isfinite(y[0]));
   EXPECT_TRUE(std::isnan(y[1]));
 }

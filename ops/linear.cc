@@ -47,15 +47,16 @@ void AddBias(const Weight& w, const Tensor& y) {
   }
 }
 
-// The rows of x as a product takes them: `convert` makes `per_row` elements of each. Kept until the thread's next call.
+// The rows of x as a product takes them: `convert` fills each of them; `ldx` elements lie from one row
+// to the next. Kept until the thread's next call.
 template <typename Element, typename Convert>
-const Element* Converted(const Context& ctx, const Tensor& x, int64_t per_row, const Convert& convert) {
+const Element* Converted(const Context& ctx, const Tensor& x, int64_t ldx, const Convert& convert) {
   thread_local std::vector<Element> buffer;
-  const size_t size = static_cast<size_t>(x.rows() * per_row);
+  const size_t size = static_cast<size_t>(x.rows() * ldx);
   if (buffer.size() < size) buffer.resize(size);
   Element* const out = buffer.data();
   ctx.pool.ParallelFor(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
-    convert(x.row(begin), out + begin * per_row, (end - begin) * x.cols());
+    for (int64_t i = begin; i < end; ++i) convert(x.row(i), out + i * ldx, x.cols());
   });
   return out;
 }
@@ -113,23 +114,25 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
              std::span<Tensor> y) {
   const auto& k = ctx.kernels;
   const int64_t m = x.rows(), n_in = x.cols();
+  // Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
+  const int64_t ld_blocks = n_in / 32 | 1, ld_bf16 = (n_in + 31) / 32 * 32 + 32;
   switch (product) {
     case Product::kInt8: {
-      const auto* q = Converted<ActivationBlock>(ctx, x, n_in / 32, k.quantize_activations);
+      const auto* q = Converted<ActivationBlock>(ctx, x, ld_blocks, k.quantize_activations);
       return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, out, w.n_out);
+        k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
       });
     }
     case Product::kInt16: {
-      const auto* q = Converted<ActivationBlock16>(ctx, x, n_in / 32, k.quantize_activations16);
+      const auto* q = Converted<ActivationBlock16>(ctx, x, ld_blocks, k.quantize_activations16);
       return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_f16(m, n_rows, n_in, rows, q, out, w.n_out);
+        k.matmul_f16(m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
       });
     }
     case Product::kBf16: {
-      const auto* rounded = Converted<uint16_t>(ctx, x, n_in, k.round_activations);
+      const auto* rounded = Converted<uint16_t>(ctx, x, ld_bf16, k.round_activations);
       return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_bf16(m, n_rows, n_in, rows, rounded, out, w.n_out);
+        k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
       });
     }
     case Product::kF32:

@@ -109,9 +109,9 @@ void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, i
   for (int c = 0; c < kColumns; ++c) _mm512_mask_storeu_ps(y + c * ldy, rows, acc[c]);
 }
 
-void MatmulF16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x, float* y,
-               int64_t ldy) {
-  const int64_t n_blocks = k / 32, row_bytes = n_blocks * static_cast<int64_t>(sizeof(ActivationBlock16));
+void MatmulF16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x, int64_t ldx,
+               float* y, int64_t ldy) {
+  const int64_t n_blocks = k / 32, row_bytes = ldx * static_cast<int64_t>(sizeof(ActivationBlock16));
   const int64_t step = (kActivationBytes / row_bytes / kMaxColumns + 1) * kMaxColumns;
   for (int64_t i = 0; i < m; i += step) {
     const int64_t columns = m - i < step ? m - i : step;
@@ -121,7 +121,7 @@ void MatmulF16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const A
       int64_t c = 0;
       const auto tiles = [&](auto tile, int64_t width) {
         for (; c + width <= columns; c += width) {
-          tile(group, n_blocks, x + (i + c) * n_blocks, n_blocks, y + (i + c) * ldy + j, ldy, rows);
+          tile(group, n_blocks, x + (i + c) * ldx, ldx, y + (i + c) * ldy + j, ldy, rows);
         }
       };
       tiles(Tile<kMaxColumns>, kMaxColumns);

@@ -76,7 +76,7 @@ void Tile(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t ldx, floa
   }
 }
 
-void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, float* y,
+void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx, float* y,
                 int64_t ldy) {
   const int64_t step = (kActivationBytes / 2 / k / kMaxColumns + 1) * kMaxColumns;
   for (int64_t i = 0; i < m; i += step) {
@@ -89,7 +89,7 @@ void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const 
         int64_t c = 0;
         const auto tiles = [&](auto tile, int64_t width) {
           for (; c + width <= rows; c += width) {
-            tile(group + p * 2 * kRows, columns, x + (i + c) * k + p, k, y + (i + c) * ldy + j, ldy, mask,
+            tile(group + p * 2 * kRows, columns, x + (i + c) * ldx + p, ldx, y + (i + c) * ldy + j, ldy, mask,
                  p > 0);
           }
         };

@@ -51,8 +51,8 @@ void PackRows(int64_t n_rows, int64_t k, const void* w, size_t, void* packed) {
 }
 
 template <WeightType kType>
-void MatmulQ(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock* x, float* y,
-             int64_t ldy) {
+void MatmulQ(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock* x, int64_t ldx,
+             float* y, int64_t ldy) {
   const int64_t step = Info(kType).block_size;
   const size_t step_bytes = Info(kType).block_bytes;
   float decoded[256];
@@ -63,7 +63,7 @@ void MatmulQ(int64_t m, int64_t n_rows, int64_t k, const void* packed, const Act
       for (int64_t p = 0; p < k; p += step) {
         DecodeRow(kType, row + static_cast<size_t>(p / step) * step_bytes, decoded, step);
         for (int64_t q = 0; q < step; ++q) {
-          const ActivationBlock& block = x[(i * k + p + q) / kBlock];
+          const ActivationBlock& block = x[i * ldx + (p + q) / kBlock];
           sum += static_cast<double>(decoded[q]) * block.q[q % kBlock] * block.scale;
         }
       }
