@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/clock.h"
 
 namespace thimble {
 namespace {
@@ -12,6 +13,10 @@ namespace {
 // How often a waiting thread polls before it sleeps: some 50 microseconds, to bridge the gap between two
 // operations of one forward pass without burning a core between requests.
 constexpr int kSpins = 2000;
+
+constexpr double kStall = 1e-4;     // seconds
+constexpr double kAlone = 10;       // times as long as was waited,
+constexpr double kMostAlone = 0.1;  // seconds
 
 constexpr uint64_t kOpen = uint64_t{1} << 31;
 constexpr uint64_t kOneLoop = uint64_t{1} << 32;
@@ -47,13 +52,15 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-void ThreadPool::RunPieces(int thread) {
+int64_t ThreadPool::RunPieces(int thread) {
+  int64_t done = 0;
   for (int i = 0; i < n_threads_; ++i) {
     Part& part = parts_[static_cast<size_t>((thread + i) % n_threads_)];
-    for (int64_t begin; (begin = part.next.fetch_add(grain_, std::memory_order_relaxed)) < part.end;) {
+    for (int64_t begin; (begin = part.next.fetch_add(grain_, std::memory_order_relaxed)) < part.end; ++done) {
       piece_(fn_, begin, std::min(begin + grain_, part.end), thread);
     }
   }
+  return done;
 }
 
 // Enters the loop if it is open and not the one that this worker was in last.
@@ -99,8 +106,9 @@ void ThreadPool::WorkerLoop(int thread) {
 void ThreadPool::Run(int64_t n, int64_t grain, Piece piece, const void* fn) {
   CHECK(grain > 0);
   if (n <= 0) return;
-  if (workers_.empty() || n <= grain) {
-    piece(fn, 0, n, 0);
+  const double start = workers_.empty() || n <= grain ? 0 : Seconds();
+  if (workers_.empty() || n <= grain || start < alone_until_) {
+    for (int64_t begin = 0; begin < n; begin += grain) piece(fn, begin, std::min(begin + grain, n), 0);
     return;
   }
   grain_ = grain;
@@ -119,15 +127,24 @@ void ThreadPool::Run(int64_t n, int64_t grain, Piece piece, const void* fn) {
     { std::lock_guard lock(mutex_); }
     wake_.notify_all();
   }
-  RunPieces(0);
+  const int64_t pieces = RunPieces(0);
   state_.fetch_sub(kOpen);
   const auto empty = [&] { return (state_.load() & kWorkers) == 0; };
   for (int i = 0; i < kSpins && !empty(); ++i) Pause();
   if (empty()) return;
-  std::unique_lock lock(mutex_);
-  caller_sleeps_ = true;
-  done_.wait(lock, empty);
-  caller_sleeps_ = false;
+  const double waiting = Seconds();
+  {
+    std::unique_lock lock(mutex_);
+    caller_sleeps_ = true;
+    done_.wait(lock, empty);
+    caller_sleeps_ = false;
+  }
+  // A worker that takes much longer over its last piece than this thread over its own is one that the system
+  // does not run, since another process wants its processor. Work goes on without the others for so long that
+  // waiting costs a small part of the time.
+  const double end = Seconds(), stalled = end - waiting;
+  const double piece_time = (waiting - start) / static_cast<double>(std::max<int64_t>(pieces, 1));
+  if (stalled > kStall + 4 * piece_time) alone_until_ = end + std::min(kAlone * stalled, kMostAlone);
 }
 
 }  // namespace thimble

@@ -20,10 +20,12 @@ class ThreadPool {
 
   int n_threads() const { return n_threads_; }
 
-  // Runs fn(begin, end, thread) over pieces of [0, n) of `grain` items (the last may be shorter), on all threads;
-  // returns when all are done. Each thread goes through a part of its own from its begin on, so that it reads memory
-  // in order, and then takes what is left of the others'. `thread` is in [0, n_threads) and unique per running call,
-  // so that it may index scratch memory. Not reentrant: fn must not call ParallelFor.
+  // Runs fn(begin, end, thread) over pieces of [0, n) of `grain` items (the last may be shorter), on all
+  // threads; returns when all are done. Each thread goes through a part of its own from its begin on, so that
+  // it reads memory in order, and then takes what is left of the others'. `thread` is in [0, n_threads) and
+  // unique per running call, so that it may index scratch memory. Where the system does not run a worker in
+  // the middle of a piece, the next loops do without the workers for a while. Not reentrant: fn must not call
+  // ParallelFor.
   template <typename Fn>
   void ParallelFor(int64_t n, int64_t grain, const Fn& fn) {
     Run(
@@ -39,7 +41,8 @@ class ThreadPool {
 
   void Run(int64_t n, int64_t grain, Piece piece, const void* fn);
   void WorkerLoop(int thread);
-  void RunPieces(int thread);
+  int64_t RunPieces(int thread);  // returns how many
+
   bool Join(uint64_t* last_loop);
   void Leave();
 
@@ -59,6 +62,7 @@ class ThreadPool {
   // worker that comes too late finds the loop closed, so nobody waits for a worker that the system does not
   // run.
   std::atomic<uint64_t> state_{0};
+  double alone_until_ = 0;  // on the clock of Seconds(); only the caller's
   // For threads that have polled in vain.
   std::mutex mutex_;
   std::condition_variable wake_, done_;

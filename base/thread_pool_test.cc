@@ -39,8 +39,8 @@ TEST(ThreadPoolTest, WhatTheLoopWroteIsSeenAndSeesWhatWasWritten) {
 }
 
 TEST(ThreadPoolTest, WorkersWakeFromSleep) {
-  ThreadPool pool(2);
   for (int round = 0; round < 10; ++round) {
+    ThreadPool pool(2);
     std::this_thread::sleep_for(std::chrono::milliseconds(round));  // longer than a worker polls
     // Each piece waits for the other, so that both threads are needed.
     std::atomic<int> arrived = 0;
@@ -59,8 +59,9 @@ TEST(ThreadPoolTest, WorkersWakeFromSleep) {
 }
 
 TEST(ThreadPoolTest, TheCallerWaitsForASlowWorker) {
-  ThreadPool pool(2);
-  for (int round = 0; round < 5; ++round) {
+  int rounds_alone = 0;
+  for (int round = 0; round < 8; ++round) {
+    ThreadPool pool(2);
     std::atomic<bool> worker_has_one = false, done = false;
     pool.ParallelFor(2, 1, [&](int64_t, int64_t, int thread) {
       if (thread == 0) {
@@ -72,7 +73,19 @@ TEST(ThreadPoolTest, TheCallerWaitsForASlowWorker) {
       done = true;
     });
     ASSERT_TRUE(done);
+    // A worker that was not run is not asked again at once (unless this thread was not run either)...
+    std::atomic<int> by_worker = 0;
+    pool.ParallelFor(2, 1, [&](int64_t, int64_t, int thread) { by_worker += thread; });
+    rounds_alone += by_worker == 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(120));
+    // ... but after a while it is.
+    worker_has_one = false;
+    pool.ParallelFor(2, 1, [&](int64_t, int64_t, int thread) {
+      if (thread == 1) worker_has_one = true;
+      while (!worker_has_one) std::this_thread::yield();
+    });
   }
+  EXPECT_GT(rounds_alone, 0);
 }
 
 TEST(ThreadPoolTest, StopsAtAnyTime) {

@@ -69,22 +69,22 @@ struct KernelTable {
   size_t (*packed_bytes[kMaxWeightTypes])(int64_t k);
   // Packs up to `packed_rows` rows, `w_stride` bytes apart, to an address that is a multiple of 64.
   void (*pack_rows[kMaxWeightTypes])(int64_t n_rows, int64_t k, const void* w, size_t w_stride, void* packed);
-  // y[i * ldy + j] = dot(w row j, x row i), for n_rows packed weight rows of k columns and m activation rows that
-  // are `ldx` blocks apart (best an odd number: they share a cache). A product does not depend on m.
+  // y[i * ldy + j] = dot(w row j, x row i), for n_rows packed weight rows of k columns and m activation rows
+  // that are `ldx` blocks apart (best an odd number: they share a cache). A product does not depend on m.
   void (*matmul_q[kMaxWeightTypes])(int64_t m, int64_t n_rows, int64_t k, const void* packed,
                                     const ActivationBlock* x, int64_t ldx, float* y, int64_t ldy);
 
   // --- BF16 products, where the processor has an instruction for them; otherwise null, and BF16 weights are
   // decoded. Rows are packed as above, with k even.
   void (*round_activations)(const float* x, uint16_t* y, int64_t n);  // to the nearest BF16, ties to even
-  void (*matmul_bf16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx, float* y,
-                      int64_t ldy);
+  void (*matmul_bf16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x,
+                      int64_t ldx, float* y, int64_t ldy);
 
-  // --- F16 products by 16-bit integers, where that is faster than FMA; otherwise null, and F16 weights are decoded.
-  // Rows are packed as above, with k a multiple of 32.
+  // --- F16 products by 16-bit integers, where that is faster than FMA; otherwise null, and F16 weights are
+  // decoded. Rows are packed as above, with k a multiple of 32.
   void (*quantize_activations16)(const float* x, ActivationBlock16* blocks, int64_t n);
-  void (*matmul_f16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x, int64_t ldx, float* y,
-                     int64_t ldy);
+  void (*matmul_f16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x,
+                     int64_t ldx, float* y, int64_t ldy);
 
   // --- Rows of F32.
   float (*dot)(const float* a, const float* b, int64_t n);

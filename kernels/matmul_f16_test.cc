@@ -16,15 +16,16 @@ class MatmulF16Test : public KernelsTest {
     if (kernels_.matmul_f16 == nullptr) GTEST_SKIP() << kernels_.name << " decodes F16 weights";
   }
   // y [m, ldy] of weights [n_rows, k] and activations [m, k]; columns from n_rows on stay 5.
-  std::vector<float> Multiply(const std::vector<uint8_t>& w, const std::vector<float>& x, int64_t m, int64_t n_rows,
-                              int64_t k, int64_t ldy) const {
+  std::vector<float> Multiply(const std::vector<uint8_t>& w, const std::vector<float>& x, int64_t m,
+                              int64_t n_rows, int64_t k, int64_t ldy) const {
     const size_t group_bytes = kernels_.packed_bytes[kF16](k), row_bytes = static_cast<size_t>(k) * 2;
     const int64_t group_rows = kernels_.packed_rows, n_groups = (n_rows + group_rows - 1) / group_rows;
-    std::vector<ActivationBlock> packed(group_bytes * static_cast<size_t>(n_groups) / sizeof(ActivationBlock));
+    std::vector<ActivationBlock> packed(group_bytes * static_cast<size_t>(n_groups) /
+                                        sizeof(ActivationBlock));
     uint8_t* group = reinterpret_cast<uint8_t*>(packed.data());
     for (int64_t j = 0; j < n_rows; j += group_rows, group += group_bytes) {
-      kernels_.pack_rows[kF16](std::min(group_rows, n_rows - j), k, w.data() + static_cast<size_t>(j) * row_bytes,
-                               row_bytes, group);
+      kernels_.pack_rows[kF16](std::min(group_rows, n_rows - j), k,
+                               w.data() + static_cast<size_t>(j) * row_bytes, row_bytes, group);
     }
     std::vector<ActivationBlock16> blocks(static_cast<size_t>(m * k / 32));
     kernels_.quantize_activations16(x.data(), blocks.data(), m * k);
@@ -61,14 +62,16 @@ TEST_P(MatmulF16Test, IsWithinTheRoundingOfItsBlocks) {
           double sum = j < n_rows ? 0 : 5, bound = 0;
           for (int64_t b = 0; b < k && j < n_rows; b += 32) {
             const float *wb = w.data() + j * k + b, *xb = x.data() + i * k + b;
-            // Half a step of either, 1 / 2^13 of the block's largest at most, times what it is multiplied with.
+            // Half a step of either, 1 / 2^13 of the block's largest at most, times what it is multiplied
+            // with.
             const double step = 0x1p-13 * 0.5 * 1.01;
             for (int p = 0; p < 32; ++p) {
               sum += static_cast<double>(wb[p]) * xb[p];
               bound += step * (Largest(wb) * 2 * std::fabs(xb[p]) + Largest(xb) * std::fabs(wb[p]));
             }
           }
-          ASSERT_NEAR(y[i * ldy + j], sum, bound) << "k " << k << ", m " << m << ", row " << i << ", column " << j;
+          ASSERT_NEAR(y[i * ldy + j], sum, bound)
+              << "k " << k << ", m " << m << ", row " << i << ", column " << j;
         }
       }
     }

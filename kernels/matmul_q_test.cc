@@ -102,8 +102,8 @@ class MatmulQTest : public KernelsTest {
     std::vector<float> expected(static_cast<size_t>(m * ldy), 5.0f), y = expected;
     const auto multiply = [&](const KernelTable& kernels, std::vector<float>& out) {
       const std::vector<ActivationBlock> packed = Pack(kernels, info.type, n_rows, k, w.data(), stride);
-      kernels.matmul_q[static_cast<size_t>(info.type)](m, n_rows, k, packed.data(), x.data(), k / 32, out.data(),
-                                                       ldy);
+      kernels.matmul_q[static_cast<size_t>(info.type)](m, n_rows, k, packed.data(), x.data(), k / 32,
+                                                       out.data(), ldy);
     };
     multiply(Ref(), expected);
     multiply(kernels_, y);
@@ -177,7 +177,8 @@ TEST_P(MatmulQTest, NanIsNotHidden) {
   const std::vector<uint8_t> w = RandomRow(Info(WeightType::kQ4_0), 576, 2);
   float y[2];
   const auto packed = Pack(kernels_, WeightType::kQ4_0, 1, 576, w.data(), w.size());
-  kernels_.matmul_q[static_cast<size_t>(WeightType::kQ4_0)](2, 1, 576, packed.data(), blocks.data(), 18, y, 1);
+  kernels_.matmul_q[static_cast<size_t>(WeightType::kQ4_0)](2, 1, 576, packed.data(), blocks.data(), 18, y,
+                                                            1);
   EXPECT_TRUE(std::isfinite(y[0]));
   EXPECT_TRUE(std::isnan(y[1]));
 }

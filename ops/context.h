@@ -10,8 +10,8 @@ namespace thimble {
 // How a product with a quantized weight is computed.
 enum class Compute {
   kF32,  // weights decoded to F32, activations in F32
-  // What is deployed: activations rounded to int8 per block of 32 for quantized weights and, where the processor gains
-  // by it, to BF16 for BF16 weights and to blocks of 14-bit integers for F16 weights.
+  // What is deployed: activations rounded to int8 per block of 32 for quantized weights and, where the
+  // processor gains by it, to BF16 for BF16 weights and to blocks of 14-bit integers for F16 weights.
   kInt8,
 };
 

@@ -34,8 +34,10 @@ enum class Product { kF32, kInt8, kInt16, kBf16 };
 Product ProductOf(const Context& ctx, const Weight& w) {
   if (ctx.compute == Compute::kF32 || w.packed == nullptr) return Product::kF32;
   if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
-  if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0) return Product::kInt16;
-  if (w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0) return Product::kBf16;
+  if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0)
+    return Product::kInt16;
+  if (w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0)
+    return Product::kBf16;
   return Product::kF32;
 }
 
@@ -119,21 +121,24 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
   switch (product) {
     case Product::kInt8: {
       const auto* q = Converted<ActivationBlock>(ctx, x, ld_blocks, k.quantize_activations);
-      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
-      });
+      return ForwardPacked(
+          ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+            k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
+          });
     }
     case Product::kInt16: {
       const auto* q = Converted<ActivationBlock16>(ctx, x, ld_blocks, k.quantize_activations16);
-      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_f16(m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
-      });
+      return ForwardPacked(ctx, weights, x, y,
+                           [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+                             k.matmul_f16(m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
+                           });
     }
     case Product::kBf16: {
       const auto* rounded = Converted<uint16_t>(ctx, x, ld_bf16, k.round_activations);
-      return ForwardPacked(ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-        k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
-      });
+      return ForwardPacked(ctx, weights, x, y,
+                           [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
+                             k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
+                           });
     }
     case Product::kF32:
       for (size_t i = 0; i < weights.size(); ++i) ForwardF32(ctx, *weights[i], x, y[i]);

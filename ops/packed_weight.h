@@ -20,7 +20,8 @@ class PackedWeight {
   PackedWeight(std::shared_ptr<Arena> arena, std::shared_ptr<const MappedFile> source)
       : arena_(std::move(arena)), source_(std::move(source)) {}
 
-  // Row i as it stands in the file, read in a way that leaves no page of the file in memory. [RowBytes(type, n_in)]
+  // Row i as it stands in the file, read in a way that leaves no page of the file in memory. [RowBytes(type,
+  // n_in)]
   void CopyRow(const Weight& weight, int64_t i, uint8_t* to) const;
   // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
   const uint8_t* Rows(const Context& ctx, const Weight& weight);

@@ -13,9 +13,10 @@ namespace {
 constexpr int64_t kRows = 16;
 constexpr int64_t kTileDepth = 16;  // pairs of columns
 
-// sums[kTileRows][kRows] = x[n_columns][ldx] * the group's rows over k columns, with zeros for the rows that x
-// lacks.
-void GroupProduct(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t ldx, int64_t n_columns, float* sums) {
+// sums[kTileRows][kRows] = x[n_columns][ldx] * the group's rows over k columns, with zeros for the rows that
+// x lacks.
+void GroupProduct(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t ldx, int64_t n_columns,
+                  float* sums) {
   TileZeroSums();
   for (int64_t p = 0; p < k; p += 2 * kTileDepth) {
     const int64_t columns = k - p < 2 * kTileDepth ? k - p : 2 * kTileDepth;
@@ -35,8 +36,8 @@ void GroupProduct(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t l
   TileStoreSums(sums, 4 * kRows);
 }
 
-void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx, float* y,
-                int64_t ldy) {
+void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx,
+                float* y, int64_t ldy) {
   LoadTileConfig(TileConfig(kTileDepth));
   const int64_t group_bytes = k * 2 * kRows;
   alignas(64) float sums[kTileRows * kRows];
@@ -44,8 +45,8 @@ void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const 
     const int64_t rows = n_rows - j < kRows ? n_rows - j : kRows;
     for (int64_t i = 0; i < m; i += kTileRows) {
       const int64_t columns = m - i < kTileRows ? m - i : kTileRows;
-      GroupProduct(static_cast<const uint8_t*>(packed) + j / kRows * group_bytes, k, x + i * ldx, ldx, columns,
-                   sums);
+      GroupProduct(static_cast<const uint8_t*>(packed) + j / kRows * group_bytes, k, x + i * ldx, ldx,
+                   columns, sums);
       for (int64_t c = 0; c < columns; ++c) {
         memcpy(y + (i + c) * ldy + j, sums + c * kRows, static_cast<size_t>(rows) * sizeof(float));
       }

@@ -1,10 +1,12 @@
-// F16 weights by integer products: VNNI multiplies twice as many 16-bit integers as FMA multiplies floats. Blocks of 32
-// weights and of 32 activations are integers of 13 bits and a sign with a scale each, so that the sums of a block fit
-// int32. A weight within a factor of four of its block's largest is exact; the others, and the activations, are rounded
-// to within 2^-14 of their block's largest, much as F16 would round the activations.
+// F16 weights by integer products: VNNI multiplies twice as many 16-bit integers as FMA multiplies floats.
+// Blocks of 32 weights and of 32 activations are integers of 13 bits and a sign with a scale each, so that
+// the sums of a block fit int32. A weight within a factor of four of its block's largest is exact; the
+// others, and the activations, are rounded to within 2^-14 of their block's largest, much as F16 would round
+// the activations.
 //
-// A packed group is 16 rows: two columns of each side by side, then a power of two for each block of each row, in BF16.
-// A product adds up its blocks in their order, whatever the number of activation rows: results do not depend on it.
+// A packed group is 16 rows: two columns of each side by side, then a power of two for each block of each
+// row, in BF16. A product adds up its blocks in their order, whatever the number of activation rows: results
+// do not depend on it.
 #include <math.h>
 
 #include "kernels/avx512/simd.h"
@@ -17,9 +19,10 @@ constexpr int64_t kRows = 16;
 constexpr int64_t kVectors = 16;  // of a block
 constexpr int64_t kBlockBytes = kVectors * 64;
 constexpr int64_t kBlockBits = 13;
-constexpr int64_t kActivationBytes = 384 << 10;  // of rows that are gone through group by group, to stay in cache
-constexpr int64_t kPrefetchDistance = 16384;     // bytes
-constexpr int kMaxColumns = 12;                  // activation rows of a tile: one accumulator each
+constexpr int64_t kActivationBytes = 384
+                                     << 10;  // of rows that are gone through group by group, to stay in cache
+constexpr int64_t kPrefetchDistance = 16384;  // bytes
+constexpr int kMaxColumns = 12;               // activation rows of a tile: one accumulator each
 
 size_t PackedBytes(int64_t k) {
   return static_cast<size_t>(k / 32 * (kBlockBytes + 2 * kRows) + 63) / 64 * 64;
@@ -38,7 +41,8 @@ uint16_t PackBlock(const uint8_t* w, int16_t* q) {
   int exponent;
   frexpf(largest, &exponent);
   const Vec factor = VecSet(ldexpf(1.0f, static_cast<int>(kBlockBits) - exponent));
-  _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(q), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(VecMul(first, factor))));
+  _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(q),
+                      _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(VecMul(first, factor))));
   _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(q + 16),
                       _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(VecMul(second, factor))));
   return static_cast<uint16_t>((127 + exponent - kBlockBits) << 7);
@@ -51,7 +55,8 @@ void PackRows(int64_t n_rows, int64_t k, const void* w, size_t w_stride, void* p
   for (int64_t b = 0; b < n_blocks; ++b) {
     for (int64_t r = 0; r < n_rows; ++r) {
       int16_t q[32];
-      const uint16_t scale = PackBlock(static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + b * 64, q);
+      const uint16_t scale =
+          PackBlock(static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + b * 64, q);
       for (int64_t v = 0; v < kVectors; ++v) memcpy(out + b * kBlockBytes + v * 64 + r * 4, q + 2 * v, 4);
       memcpy(out + n_blocks * kBlockBytes + (b * kRows + r) * 2, &scale, 2);
     }
@@ -77,10 +82,11 @@ void QuantizeActivations(const float* x, ActivationBlock16* blocks, int64_t n) {
   }
 }
 
-// y[c * ldy + r] = row r of the group * activation row c. `ldx` is the distance between activation rows in blocks.
+// y[c * ldy + r] = row r of the group * activation row c. `ldx` is the distance between activation rows in
+// blocks.
 template <int kColumns>
-void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, int64_t ldx, float* y, int64_t ldy,
-          __mmask16 rows) {
+void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, int64_t ldx, float* y,
+          int64_t ldy, __mmask16 rows) {
   Vec acc[kColumns];
   THIMBLE_UNROLL
   for (int c = 0; c < kColumns; ++c) acc[c] = VecZero();
@@ -88,7 +94,8 @@ void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, i
   for (int64_t b = 0; b < n_blocks; ++b, packed += kBlockBytes) {
     if constexpr (kColumns == 1) {
       THIMBLE_UNROLL
-      for (int64_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(packed + kPrefetchDistance + line);
+      for (int64_t line = 0; line < kBlockBytes; line += 64)
+        __builtin_prefetch(packed + kPrefetchDistance + line);
     }
     __m512i w[kVectors];
     THIMBLE_UNROLL
@@ -109,8 +116,8 @@ void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, i
   for (int c = 0; c < kColumns; ++c) _mm512_mask_storeu_ps(y + c * ldy, rows, acc[c]);
 }
 
-void MatmulF16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x, int64_t ldx,
-               float* y, int64_t ldy) {
+void MatmulF16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const ActivationBlock16* x,
+               int64_t ldx, float* y, int64_t ldy) {
   const int64_t n_blocks = k / 32, row_bytes = ldx * static_cast<int64_t>(sizeof(ActivationBlock16));
   const int64_t step = (kActivationBytes / row_bytes / kMaxColumns + 1) * kMaxColumns;
   for (int64_t i = 0; i < m; i += step) {

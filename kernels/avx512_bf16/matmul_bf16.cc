@@ -76,8 +76,8 @@ void Tile(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t ldx, floa
   }
 }
 
-void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx, float* y,
-                int64_t ldy) {
+void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx,
+                float* y, int64_t ldy) {
   const int64_t step = (kActivationBytes / 2 / k / kMaxColumns + 1) * kMaxColumns;
   for (int64_t i = 0; i < m; i += step) {
     const int64_t rows = m - i < step ? m - i : step;
