@@ -16,11 +16,12 @@ import openvino_genai as genai
 N_PROMPT, N_GEN = 512, 128
 
 pipeline = genai.LLMPipeline(sys.argv[1], "CPU")
-ids = np.random.default_rng(0).integers(1000, 20000, (1, N_PROMPT))
+random = np.random.default_rng(0)
 
 
 def generate(n_prompt, n_new):
-    tokens = ov.Tensor(np.ascontiguousarray(ids[:, :n_prompt]))
+    # New tokens each time: it keeps the prompts that it has read, and would read them no second time.
+    tokens = ov.Tensor(random.integers(1000, 20000, (1, n_prompt)))
     inputs = genai.TokenizedInputs(tokens, ov.Tensor(np.ones((1, n_prompt), dtype=np.int64)))
     config = genai.GenerationConfig(max_new_tokens=n_new, min_new_tokens=n_new, ignore_eos=True, do_sample=False)
     return pipeline.generate(inputs, config).perf_metrics

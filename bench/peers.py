@@ -4,7 +4,7 @@
   make bench-peers                     sets up the peers, then runs this; --quick for the rows that matter most
   bench/peers.py --only speed          one of the parts: speed, int8, start, openvino
 
-Writes the table between the markers of docs/performance.md, and all figures to out/bench/peers.json. A ratio is the
+Writes the tables between the markers of docs/performance.md and docs/int8.md, and all figures to out/bench/peers.json. A ratio is the
 median over the rounds of ours / llama.cpp's of that round; llama.cpp is run with and without its repacked weights, and
 the better counts, for each test apart. Both programs are C++ processes that hold nothing but the model.
 """
@@ -94,7 +94,8 @@ def int8_against_f32(args):
     rows = []
     for threads in args.threads:
         rounds = [{mix: thimble_bench(path, threads) for mix, path in paths.items()} for _ in range(max(2, args.rounds // 2))]
-        row = dict(threads=threads, size=paths["F32"].stat().st_size / paths["Q8_0"].stat().st_size)
+        row = dict(threads=threads, f32_bytes=paths["F32"].stat().st_size,
+                   size=paths["F32"].stat().st_size / paths["Q8_0"].stat().st_size)
         for what in ("pp", "tg"):
             row[what] = {mix: median(r[mix][what]["median_ts"] for r in rounds) for mix in paths}
             row[what]["ratio"] = median(r["Q8_0"][what]["median_ts"] / r["F32"][what]["median_ts"] for r in rounds)
@@ -189,6 +190,28 @@ def markdown(results):
     return "\n".join(lines)
 
 
+def types_against_f32(results):
+    """Every type of SmolLM2 against our own F32 of the same run."""
+    head = results["about"]
+    f32 = {row["threads"]: row for row in results["int8"]}
+    lines = [f"Measured {head['date']} on {head['machine']}; kernels {head['kernels']}; SmolLM2-135M, prefill of {N_PROMPT} and "
+             f"decoding of {N_GEN} tokens; all are ratios to F32 ({f32[1]['f32_bytes'] / 1e6:.0f} MB).", "",
+             "| type | bits per weight | size | decode, 1 / 2 threads | prefill, 1 / 2 threads | peak memory, 1 / 2 threads |",
+             "|---|---:|---:|---:|---:|---:|"]
+    by_type = {}
+    for row in results["speed"]["rows"]:
+        if row["model"] == "SmolLM2-135M":
+            by_type.setdefault(row["type"], {})[row["threads"]] = row
+    for mix, rows in by_type.items():
+        def both(ratio):
+            return " / ".join(f"{ratio(rows[t], f32[t]):.2f}x" for t in sorted(rows) if t in f32)
+        size = f32[1]["f32_bytes"] / rows[1]["file_bytes"]
+        lines.append(f"| {mix} | {32 / size:.2f} | 1/{size:.2f} | {both(lambda r, f: r['tg']['thimble'] / f['tg']['F32'])} | "
+                     f"{both(lambda r, f: r['pp']['thimble'] / f['pp']['F32'])} | "
+                     + " / ".join(f"1/{f32[t]['rss']['F32'] / rows[t]['rss']['thimble']:.2f}" for t in sorted(rows)) + " |")
+    return "\n".join(lines)
+
+
 def about(args):
     python = ROOT / "bench/peers/venv/bin/python"
     version = "import importlib.metadata as m; print(m.version('%s'))"
@@ -233,6 +256,8 @@ def main():
         print(markdown(results))
     else:
         insert(args.page, markdown(results))
+        if "speed" in results and "int8" in results:
+            insert(ROOT / "docs/int8.md", types_against_f32(results))
     say(f"{(time.time() - began) / 60:.1f} minutes")
 
 

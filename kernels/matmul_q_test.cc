@@ -169,6 +169,31 @@ TEST_P(MatmulQTest, AProductDoesNotDependOnTheOtherRows) {
   }
 }
 
+TEST_P(MatmulQTest, TiersAgreeToTheBit) {
+  const std::vector<const KernelTable*> tiers = AllTiers();
+  if (&kernels_ == &Ref() || tiers.size() < 2) GTEST_SKIP() << "the reference adds up in double precision";
+  const KernelTable& lowest = *tiers[tiers.size() - 2];
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.quantized) continue;
+    const int64_t k = 768, n_rows = 21, m = 13;
+    std::vector<uint8_t> w;
+    for (uint32_t j = 0; j < n_rows; ++j) {
+      const std::vector<uint8_t> row = RandomRow(info, k, j);
+      w.insert(w.end(), row.begin(), row.end());
+    }
+    const std::vector<ActivationBlock> x = QuantizedRows(m, k, 6);
+    std::vector<float> y[2];
+    for (int i = 0; i < 2; ++i) {
+      const KernelTable& kernels = i == 0 ? lowest : kernels_;
+      const auto packed = Pack(kernels, info.type, n_rows, k, w.data(), RowBytes(info.type, k));
+      y[i].resize(m * n_rows);
+      kernels.matmul_q[static_cast<size_t>(info.type)](m, n_rows, k, packed.data(), x.data(), k / 32,
+                                                       y[i].data(), n_rows);
+    }
+    EXPECT_EQ(y[0], y[1]) << info.name;
+  }
+}
+
 TEST_P(MatmulQTest, NanIsNotHidden) {
   std::vector<float> x = RandomFloats(2 * 576, 1);
   x[600] = std::numeric_limits<float>::infinity();
