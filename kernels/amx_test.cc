@@ -9,17 +9,10 @@ namespace {
 // Random blocks whose F16 factors are small numbers would do; what matters is that both see the same.
 std::vector<ActivationBlock> Packed(const KernelTable& kernels, const WeightTypeInfo& info, int64_t n_rows,
                                     int64_t k) {
-  const size_t type = static_cast<size_t>(info.type), row = RowBytes(info.type, k);
+  const size_t row = RowBytes(info.type, k);
   std::vector<uint8_t> w = RandomBytes(row * static_cast<size_t>(n_rows), 3);
   for (uint8_t& byte : w) byte &= 0xbb;  // no exponent of infinity
-  const size_t group_bytes = kernels.packed_bytes[type](k);
-  std::vector<ActivationBlock> packed((group_bytes * static_cast<size_t>((n_rows + 15) / 16) + 63) / 64);
-  for (int64_t j = 0; j < n_rows; j += 16) {
-    kernels.pack_rows[type](
-        std::min<int64_t>(16, n_rows - j), k, w.data() + static_cast<size_t>(j) * row, row,
-        reinterpret_cast<uint8_t*>(packed.data()) + static_cast<size_t>(j) / 16 * group_bytes);
-  }
-  return packed;
+  return Pack(kernels, info.type, n_rows, k, w.data(), row);
 }
 
 TEST(AmxTest, IntegerProductsEqualAvx512s) {

@@ -7,8 +7,6 @@
 namespace thimble {
 namespace {
 
-constexpr size_t kBf16 = static_cast<size_t>(WeightType::kBF16);
-
 float FromBf16(uint16_t x) {
   const uint32_t bits = static_cast<uint32_t>(x) << 16;
   float value;
@@ -27,18 +25,9 @@ class MatmulBf16Test : public KernelsTest {
     kernels_.round_activations(x.data(), y.data(), static_cast<int64_t>(n));
     return y;
   }
-  // Rows [n_rows, k], packed, in memory that is aligned as it must be.
-  std::vector<ActivationBlock> Pack(const std::vector<uint16_t>& w, int64_t n_rows, int64_t k) const {
-    const size_t group_bytes = kernels_.packed_bytes[kBf16](k);
-    const int64_t group_rows = kernels_.packed_rows, n_groups = (n_rows + group_rows - 1) / group_rows;
-    std::vector<ActivationBlock> packed(
-        group_bytes * static_cast<size_t>(n_groups) / sizeof(ActivationBlock) + 1);
-    uint8_t* group = reinterpret_cast<uint8_t*>(packed.data());
-    for (int64_t j = 0; j < n_rows; j += group_rows, group += group_bytes) {
-      kernels_.pack_rows[kBf16](std::min(group_rows, n_rows - j), k, w.data() + j * k,
-                                static_cast<size_t>(k) * 2, group);
-    }
-    return packed;
+  std::vector<ActivationBlock> PackRows(const std::vector<uint16_t>& w, int64_t n_rows, int64_t k) const {
+    return Pack(kernels_, WeightType::kBF16, n_rows, k, reinterpret_cast<const uint8_t*>(w.data()),
+                static_cast<size_t>(k) * 2);
   }
 };
 
@@ -58,7 +47,7 @@ TEST_P(MatmulBf16Test, EqualsTheReferenceAtAwkwardSizes) {
     for (int64_t m : {1, 2, 5, 12, 13, 29}) {
       const int64_t n_rows = 1 + (m + k) % 37, ldy = n_rows + 3;
       const auto w = Rounded(static_cast<size_t>(n_rows * k), 1), x = Rounded(static_cast<size_t>(m * k), 2);
-      const auto packed = Pack(w, n_rows, k);
+      const auto packed = PackRows(w, n_rows, k);
       std::vector<float> y(static_cast<size_t>(m * ldy), 5.0f);
       kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), k, y.data(), ldy);
       for (int64_t i = 0; i < m; ++i) {
@@ -80,7 +69,7 @@ TEST_P(MatmulBf16Test, EqualsTheReferenceAtAwkwardSizes) {
 
 TEST_P(MatmulBf16Test, AProductDoesNotDependOnTheOtherRows) {
   const int64_t k = 1500, n_rows = 19, m = 30;
-  const auto packed = Pack(Rounded(n_rows * k, 1), n_rows, k);
+  const auto packed = PackRows(Rounded(n_rows * k, 1), n_rows, k);
   const auto x = Rounded(m * k, 2);
   std::vector<float> together(m * n_rows), alone(m * n_rows);
   kernels_.matmul_bf16(m, n_rows, k, packed.data(), x.data(), k, together.data(), n_rows);

@@ -8,8 +8,6 @@
 namespace thimble {
 namespace {
 
-constexpr size_t kF16 = static_cast<size_t>(WeightType::kF16);
-
 class MatmulF16Test : public KernelsTest {
  protected:
   void SetUp() override {
@@ -18,15 +16,7 @@ class MatmulF16Test : public KernelsTest {
   // y [m, ldy] of weights [n_rows, k] and activations [m, k]; columns from n_rows on stay 5.
   std::vector<float> Multiply(const std::vector<uint8_t>& w, const std::vector<float>& x, int64_t m,
                               int64_t n_rows, int64_t k, int64_t ldy) const {
-    const size_t group_bytes = kernels_.packed_bytes[kF16](k), row_bytes = static_cast<size_t>(k) * 2;
-    const int64_t group_rows = kernels_.packed_rows, n_groups = (n_rows + group_rows - 1) / group_rows;
-    std::vector<ActivationBlock> packed(group_bytes * static_cast<size_t>(n_groups) /
-                                        sizeof(ActivationBlock));
-    uint8_t* group = reinterpret_cast<uint8_t*>(packed.data());
-    for (int64_t j = 0; j < n_rows; j += group_rows, group += group_bytes) {
-      kernels_.pack_rows[kF16](std::min(group_rows, n_rows - j), k,
-                               w.data() + static_cast<size_t>(j) * row_bytes, row_bytes, group);
-    }
+    const auto packed = Pack(kernels_, WeightType::kF16, n_rows, k, w.data(), static_cast<size_t>(k) * 2);
     std::vector<ActivationBlock16> blocks(static_cast<size_t>(m * k / 32));
     kernels_.quantize_activations16(x.data(), blocks.data(), m * k);
     std::vector<float> y(static_cast<size_t>(m * ldy), 5.0f);

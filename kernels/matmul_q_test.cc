@@ -56,20 +56,6 @@ std::vector<ActivationBlock> QuantizedRows(int64_t m, int64_t k, uint32_t seed) 
   return blocks;
 }
 
-// Rows packed for a tier, in memory that is aligned as it must be.
-std::vector<ActivationBlock> Pack(const KernelTable& kernels, WeightType type, int64_t n_rows, int64_t k,
-                                  const uint8_t* w, size_t stride) {
-  const size_t group_bytes = kernels.packed_bytes[static_cast<size_t>(type)](k);
-  const int64_t n_groups = (n_rows + kernels.packed_rows - 1) / kernels.packed_rows;
-  std::vector<ActivationBlock> packed(group_bytes * static_cast<size_t>(n_groups) / sizeof(ActivationBlock));
-  uint8_t* group = reinterpret_cast<uint8_t*>(packed.data());
-  for (int64_t j = 0; j < n_rows; j += kernels.packed_rows, group += group_bytes) {
-    const int64_t rows = std::min<int64_t>(kernels.packed_rows, n_rows - j);
-    kernels.pack_rows[static_cast<size_t>(type)](rows, k, w + static_cast<size_t>(j) * stride, stride, group);
-  }
-  return packed;
-}
-
 // What the sizes of a row's products sum to. Twice a block's largest weight bounds scale * q and min.
 double Magnitude(WeightType type, const uint8_t* row, int64_t k, const ActivationBlock* x) {
   std::vector<float> w(static_cast<size_t>(k));

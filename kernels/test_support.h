@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -68,6 +69,20 @@ inline std::vector<uint8_t> RandomBytes(size_t count, uint32_t seed) {
   std::vector<uint8_t> bytes(count);
   for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
   return bytes;
+}
+
+// Rows packed for a tier, in memory that is aligned as it must be.
+inline std::vector<ActivationBlock> Pack(const KernelTable& kernels, WeightType type, int64_t n_rows,
+                                         int64_t k, const uint8_t* w, size_t stride) {
+  const size_t group_bytes = kernels.packed_bytes[static_cast<size_t>(type)](k);
+  const int64_t n_groups = (n_rows + kernels.packed_rows - 1) / kernels.packed_rows;
+  std::vector<ActivationBlock> packed(group_bytes * static_cast<size_t>(n_groups) / sizeof(ActivationBlock));
+  uint8_t* group = reinterpret_cast<uint8_t*>(packed.data());
+  for (int64_t j = 0; j < n_rows; j += kernels.packed_rows, group += group_bytes) {
+    const int64_t rows = std::min<int64_t>(kernels.packed_rows, n_rows - j);
+    kernels.pack_rows[static_cast<size_t>(type)](rows, k, w + static_cast<size_t>(j) * stride, stride, group);
+  }
+  return packed;
 }
 
 }  // namespace thimble

@@ -36,12 +36,15 @@ constexpr int kWideOffset = 128;
 THIMBLE_INLINE Bytes ToWide(Bytes x) {
   return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
 }
+// init + the products of four columns each, w in ToWide's form or not.
+THIMBLE_INLINE Ints DotBytes(Ints init, Bytes w, Bytes x) {
+  return _mm512_dpbusd_epi32(init, w, x);
+}
 // init + the products of the columns in w, n vectors, with x. Weights are at most kMax, or in ToWide's form.
 template <int kMax, int n>
 THIMBLE_INLINE Ints DotColumns(Ints init, const Bytes* w, const int8_t* x) {
   THIMBLE_UNROLL
-  for (int i = 0; i < n; ++i)
-    init = _mm512_dpbusd_epi32(init, w[i], _mm512_set1_epi32(LoadAs<int32_t>(x + 4 * i)));
+  for (int i = 0; i < n; ++i) init = DotBytes(init, w[i], _mm512_set1_epi32(LoadAs<int32_t>(x + 4 * i)));
   return init;
 }
 // x << shift for every row.
