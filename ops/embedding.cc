@@ -9,7 +9,8 @@ namespace thimble {
 Tensor Embedding(const Context& ctx, const Weight& w, std::span<const int32_t> ids, float scale) {
   Tensor y = Tensor::Empty(static_cast<int64_t>(ids.size()), w.n_in);
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
-  std::vector<uint8_t> bytes(RowBytes(w.type, w.n_in));
+  thread_local std::vector<uint8_t> bytes;
+  bytes.resize(RowBytes(w.type, w.n_in));
   for (size_t i = 0; i < ids.size(); ++i) {
     CHECK(ids[i] >= 0 && ids[i] < w.n_out);
     float* row = y.row(static_cast<int64_t>(i));

@@ -8,8 +8,7 @@ namespace thimble {
 
 using Bytes = __m256i;  // four columns of each row
 using Ints = __m256i;   // one per row
-using Floats = __m256;  // one per row
-constexpr int kRows = 8;
+constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 4;  // activation rows of a tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
@@ -88,39 +87,15 @@ THIMBLE_INLINE Ints IntsZero() {
   return _mm256_setzero_si256();
 }
 
-THIMBLE_INLINE Floats FloatsZero() {
-  return _mm256_setzero_ps();
-}
-THIMBLE_INLINE Floats FloatsSet(float x) {
-  return _mm256_set1_ps(x);
-}
-THIMBLE_INLINE Floats FloatsLoad(const float* p) {
-  return _mm256_loadu_ps(p);
-}
-THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
-  _mm256_storeu_ps(p, x);
-}
-THIMBLE_INLINE Floats ToFloats(Ints x) {
+THIMBLE_INLINE Vec ToVec(Ints x) {
   return _mm256_cvtepi32_ps(x);
 }
-THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
-  return _mm256_mul_ps(a, b);
-}
-THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
-  return _mm256_fmadd_ps(a, b, c);
-}
-THIMBLE_INLINE Floats FloatsFnma(Floats a, Floats b, Floats c) {
-  return _mm256_fnmadd_ps(a, b, c);
-}
-// One F16 number or byte of each row.
-THIMBLE_INLINE Floats FloatsFromHalves(const uint8_t* p) {
-  return _mm256_cvtph_ps(LoadAs<__m128i_u>(p));
-}
-THIMBLE_INLINE Floats FloatsFromInt8(const uint8_t* p) {
+// One byte of each row.
+THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(LoadAs<int64_t>(p))));
 }
 // The low or the high nibble of the byte of each row.
-THIMBLE_INLINE Floats FloatsFromNibbles(const uint8_t* p, int shift) {
+THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {
   const __m256i bytes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(LoadAs<int64_t>(p)));
   return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(bytes, shift), _mm256_set1_epi32(15)));
 }

@@ -7,8 +7,7 @@ namespace thimble {
 
 using Bytes = __m512i;  // four columns of each row
 using Ints = __m512i;   // one per row
-using Floats = __m512;  // one per row
-constexpr int kRows = 16;
+constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 12;  // activation rows of a tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
@@ -55,39 +54,15 @@ THIMBLE_INLINE Ints IntsZero() {
   return _mm512_setzero_si512();
 }
 
-THIMBLE_INLINE Floats FloatsZero() {
-  return _mm512_setzero_ps();
-}
-THIMBLE_INLINE Floats FloatsSet(float x) {
-  return _mm512_set1_ps(x);
-}
-THIMBLE_INLINE Floats FloatsLoad(const float* p) {
-  return _mm512_loadu_ps(p);
-}
-THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
-  _mm512_storeu_ps(p, x);
-}
-THIMBLE_INLINE Floats ToFloats(Ints x) {
+THIMBLE_INLINE Vec ToVec(Ints x) {
   return _mm512_cvtepi32_ps(x);
 }
-THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
-  return _mm512_mul_ps(a, b);
-}
-THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
-THIMBLE_INLINE Floats FloatsFnma(Floats a, Floats b, Floats c) {
-  return _mm512_fnmadd_ps(a, b, c);
-}
-// One F16 number or byte of each row.
-THIMBLE_INLINE Floats FloatsFromHalves(const uint8_t* p) {
-  return _mm512_cvtph_ps(LoadAs<__m256i_u>(p));
-}
-THIMBLE_INLINE Floats FloatsFromInt8(const uint8_t* p) {
+// One byte of each row.
+THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(LoadAs<__m128i_u>(p)));
 }
 // The low or the high nibble of the byte of each row.
-THIMBLE_INLINE Floats FloatsFromNibbles(const uint8_t* p, int shift) {
+THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {
   const __m512i bytes = _mm512_cvtepu8_epi32(LoadAs<__m128i_u>(p));
   return _mm512_cvtepi32_ps(
       _mm512_and_si512(_mm512_srli_epi32(bytes, static_cast<unsigned>(shift)), _mm512_set1_epi32(15)));

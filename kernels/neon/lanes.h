@@ -6,10 +6,9 @@
 
 namespace thimble {
 
-using Bytes = uint8x16_t;    // four columns of each row
-using Ints = int32x4_t;      // one per row
-using Floats = float32x4_t;  // one per row
-constexpr int kRows = 4;
+using Bytes = uint8x16_t;  // four columns of each row
+using Ints = int32x4_t;    // one per row
+constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 8;  // activation rows of a tile: one accumulator each
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
@@ -90,40 +89,16 @@ THIMBLE_INLINE Ints IntsZero() {
   return vdupq_n_s32(0);
 }
 
-THIMBLE_INLINE Floats FloatsZero() {
-  return vdupq_n_f32(0.0f);
-}
-THIMBLE_INLINE Floats FloatsSet(float x) {
-  return vdupq_n_f32(x);
-}
-THIMBLE_INLINE Floats FloatsLoad(const float* p) {
-  return vld1q_f32(p);
-}
-THIMBLE_INLINE void FloatsStore(float* p, Floats x) {
-  vst1q_f32(p, x);
-}
-THIMBLE_INLINE Floats ToFloats(Ints x) {
+THIMBLE_INLINE Vec ToVec(Ints x) {
   return vcvtq_f32_s32(x);
 }
-THIMBLE_INLINE Floats FloatsMul(Floats a, Floats b) {
-  return vmulq_f32(a, b);
-}
-THIMBLE_INLINE Floats FloatsFma(Floats a, Floats b, Floats c) {
-  return vfmaq_f32(c, a, b);
-}
-THIMBLE_INLINE Floats FloatsFnma(Floats a, Floats b, Floats c) {
-  return vfmsq_f32(c, a, b);
-}
-// One F16 number or byte of each row.
-THIMBLE_INLINE Floats FloatsFromHalves(const uint8_t* p) {
-  return vcvt_f32_f16(vreinterpret_f16_u16(vcreate_u16(LoadAs<uint64_t>(p))));
-}
-THIMBLE_INLINE Floats FloatsFromInt8(const uint8_t* p) {
+// One byte of each row.
+THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   const int16x8_t shorts = vmovl_s8(vcreate_s8(LoadAs<uint32_t>(p)));
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts)));
 }
 // The low or the high nibble of the byte of each row.
-THIMBLE_INLINE Floats FloatsFromNibbles(const uint8_t* p, int shift) {
+THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {
   const uint32_t nibbles = LoadAs<uint32_t>(p) >> shift & 0x0f0f0f0fu;
   return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(nibbles)))));
 }
