@@ -189,9 +189,16 @@ void ApplyDropout(const Context& ctx, const LoraTerm& lora, const float* in, flo
   });
 }
 
-// Splits c's rows (gemm_nt, gemm_nn) or columns of a^T b (gemm_tn) over the threads.
+// Splits c's rows (gemm_nn) or columns of a^T b (gemm_tn) over the threads.
 int64_t Share(const Context& ctx, int64_t n) {
   return std::max<int64_t>(8, (n / ctx.pool.n_threads() + 7) / 8 * 8);
+}
+
+// Splits m > kFewRows rows of gemm_nt so that the last piece, too, is more than the few that are computed in a
+// way of their own: results then do not depend on the number of threads.
+int64_t ShareOfMany(const Context& ctx, int64_t m) {
+  const int64_t pieces = std::clamp<int64_t>(m / (2 * kFewRows), 1, std::min(ctx.pool.n_threads(), 16));
+  return (m + pieces - 1) / pieces;
 }
 
 void ScaleInPlace(const Tensor& t, float s) {
@@ -243,13 +250,12 @@ void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Te
   }
   Tensor h = Tensor::Empty(m, r);  // scale * dropout(x) A^T
   const auto& k = ctx.kernels;
-  const int64_t rows = Share(ctx, m);
-  if (m < 16) {
+  if (m <= kFewRows) {
     k.gemm_nt(m, r, n_in, input.data(), n_in, lora.a.data(), n_in, h.data(), r, false);
     ScaleInPlace(h, lora.scale);
     k.gemm_nt(m, n_out, r, h.data(), r, lora.b.data(), r, y.data(), n_out, true);
   } else {
-    ctx.pool.ParallelFor(m, rows, [&](int64_t begin, int64_t end, int) {
+    ctx.pool.ParallelFor(m, ShareOfMany(ctx, m), [&](int64_t begin, int64_t end, int) {
       k.gemm_nt(end - begin, r, n_in, input.row(begin), n_in, lora.a.data(), n_in, h.row(begin), r, false);
       for (float* p = h.row(begin); p != h.data() + end * r; ++p) *p *= lora.scale;
       k.gemm_nt(end - begin, n_out, r, h.row(begin), r, lora.b.data(), r, y.row(begin), n_out, true);

@@ -131,14 +131,14 @@ Tensor RunLora(const Context& ctx, const std::vector<Tensor>& in, float scale, f
 }
 
 std::vector<Tensor> LoraInputs(int64_t m) {
-  std::vector<Tensor> in{RandomTensor(m, 20, 1), RandomTensor(3, 20, 2), RandomTensor(14, 3, 3),
+  std::vector<Tensor> in{RandomTensor(m, 20, 1), RandomTensor(18, 20, 2), RandomTensor(14, 18, 3),
                          RandomTensor(m, 14, 4)};
   for (const Tensor& t : in) t.set_requires_grad(true);
   return in;
 }
 
 TEST_P(LinearTest, LoraAddsItsTerm) {
-  for (const int64_t m : {2, 37}) {  // each on its own path
+  for (const int64_t m : {2, 37, 68}) {  // each on its own path
     CheckOp([](const Context& ctx, const auto& in) { return RunLora(ctx, in, 1.75f, 0, 0); },
             [](const auto& in) { return ReferenceLora(in, 1.75); }, LoraInputs(m));
   }
