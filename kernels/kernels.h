@@ -89,6 +89,12 @@ struct KernelTable {
   // --- Rows of F32.
   float (*dot)(const float* a, const float* b, int64_t n);
   void (*axpy)(float alpha, const float* x, float* y, int64_t n);  // y += alpha * x
+  // y = x / sqrt(mean(x^2) + eps) * weight
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n);
+  // One head's rotary embedding, in place: x[i] = x[i] * cos[i] + direction * x[p] * sin[i], where i's
+  // partner p is n / 2 away, or its neighbour. n is even.
+  void (*rotate_halves)(float* x, const float* cos, const float* sin, float direction, int64_t n);
+  void (*rotate_neighbours)(float* x, const float* cos, const float* sin, float direction, int64_t n);
   // Numerically stable softmax in place; returns log(sum(exp(x))) of the input.
   float (*softmax)(float* x, int64_t n);
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);  // y = gate * sigmoid(gate) * up

@@ -32,6 +32,53 @@ TEST_P(RowsTest, DotAndAxpy) {
   }
 }
 
+TEST_P(RowsTest, RmsNorm) {
+  for (int64_t n : kSizes) {
+    SCOPED_TRACE(n);
+    const std::vector<float> x = RandomFloats(static_cast<size_t>(n), 6, 3.0f);
+    const std::vector<float> weight = RandomFloats(static_cast<size_t>(n), 7);
+    double squares = 0;
+    for (const float v : x) squares += static_cast<double>(v) * v;
+    const double s = 1 / std::sqrt(squares / static_cast<double>(n) + 0.01);
+    std::vector<float> y(x.size() + 1, 9.0f);
+    kernels_.rms_norm(x.data(), weight.data(), 0.01f, y.data(), n);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double expected = x[i] * s * weight[i];
+      // The sum of squares of n numbers errs by at most n / 2 roundings, far less as four vectors are summed.
+      ASSERT_NEAR(y[i], expected, (4 + 0.02 * static_cast<double>(n)) * kUlp * std::fabs(expected)) << i;
+    }
+    EXPECT_EQ(y.back(), 9.0f);
+  }
+}
+
+TEST_P(RowsTest, RotationTurnsPairsAndBack) {
+  for (const int64_t n : {2, 4, 6, 14, 16, 30, 32, 34, 64, 80, 256}) {
+    for (const bool halves : {true, false}) {
+      SCOPED_TRACE(testing::Message() << n << (halves ? " in halves" : " neighbours"));
+      const auto rotate = halves ? kernels_.rotate_halves : kernels_.rotate_neighbours;
+      const auto partner = [&](int64_t i) { return halves ? (i + n / 2) % n : i ^ 1; };
+      std::vector<float> cos(static_cast<size_t>(n)), sin(cos.size());
+      for (int64_t i = 0; i < n; ++i) {
+        const int64_t p = partner(i);
+        const double angle = 0.37 * static_cast<double>(std::min(i, p) + 1);
+        cos[static_cast<size_t>(i)] = static_cast<float>(std::cos(angle));
+        sin[static_cast<size_t>(i)] = static_cast<float>(i < p ? -std::sin(angle) : std::sin(angle));
+      }
+      std::vector<float> x = RandomFloats(static_cast<size_t>(n) + 1, 8);
+      const std::vector<float> before = x;
+      rotate(x.data(), cos.data(), sin.data(), 1, n);
+      for (int64_t i = 0; i < n; ++i) {
+        const size_t at = static_cast<size_t>(i), p = static_cast<size_t>(partner(i));
+        const double expected =
+            static_cast<double>(before[at]) * cos[at] + static_cast<double>(before[p]) * sin[at];
+        ASSERT_NEAR(x[at], expected, 2 * kUlp * (std::fabs(before[at]) + std::fabs(before[p]))) << i;
+      }
+      rotate(x.data(), cos.data(), sin.data(), -1, n);
+      for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], before[i], 20 * kUlp) << i;
+    }
+  }
+}
+
 TEST_P(RowsTest, Softmax) {
   for (int64_t n : kSizes) {
     SCOPED_TRACE(n);

@@ -152,6 +152,9 @@ Result<std::unique_ptr<Model>> Model::Bind(ModelFile file) {
   } else {
     ASSIGN_OR_RETURN(model->config_, ModelConfigFromHf(*model->file_.hf));
   }
+  for (const bool local : {false, true}) {
+    model->rope_frequencies_[local ? 1 : 0] = model->config_.RopeFrequencies(local);
+  }
   RETURN_IF_ERROR(WeightBinder(*model).Bind());
   return model;
 }

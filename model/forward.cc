@@ -10,18 +10,19 @@
 
 namespace thimble {
 
-// What all layers of one pass share. Kept by the closures of checkpointed layers until the backward pass.
+// What all layers of one pass share.
 struct ForwardState {
   const Model& model;
-  std::vector<AppliedAdapter> adapters;
-  std::vector<AttentionSegment> segments;
-  std::shared_ptr<const RopeTable> rope, rope_local;
+  std::span<const AppliedAdapter> adapters;
   KvCache* cache = nullptr;
+  std::vector<AttentionSegment> segments;  // none with a cache
+  RopeTable rope, rope_local;
 
   // Linear layers with the same input, with what the adapters add to them.
   template <size_t n>
   std::array<Tensor, n> Apply(const Context& ctx, int64_t layer, const Slot (&slots)[n],
-                              const Tensor& x) const {
+                              const LinearInput& input) const {
+    const LinearInput x = adapters.empty() ? input : input.Whole(ctx);
     const Weight* weights[n];
     for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
     std::array<Tensor, n> y;
@@ -32,7 +33,8 @@ struct ForwardState {
         if (!module.a) continue;
         const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
                               static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
-        AddLora(ctx, x, {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
+        AddLora(ctx, x.Whole(ctx), {module.a, module.b, applied.scale * module.scale, applied.dropout, seed},
+                y[i]);
       }
     }
     return y;
@@ -51,13 +53,12 @@ struct ForwardState {
   Tensor AttentionHalf(const Context& ctx, int64_t i, const Tensor& x) const {
     const ModelConfig& c = model.config();
     const Layer& layer = model.layers()[i];
-    const Tensor h = RmsNorm(ctx, x, layer.attn_norm, c.rms_eps);
-    auto [q, k, v] = Apply(ctx, i, {Slot::kQ, Slot::kK, Slot::kV}, h);
+    auto [q, k, v] =
+        Apply(ctx, i, {Slot::kQ, Slot::kK, Slot::kV}, LinearInput::Normed(x, layer.attn_norm, c.rms_eps));
     if (!layer.q_norm.empty()) q = RmsNorm(ctx, q, layer.q_norm, c.rms_eps);
     if (!layer.k_norm.empty()) k = RmsNorm(ctx, k, layer.k_norm, c.rms_eps);
-    const bool local = c.is_local[i];
-    Rope(ctx, q, c.head_dim, local ? rope_local : rope, c.rope_style);
-    Rope(ctx, k, c.head_dim, local ? rope_local : rope, c.rope_style);
+    Rope(ctx, q, c.is_local[i] ? rope_local : rope);
+    Rope(ctx, k, c.is_local[i] ? rope_local : rope);
     auto [y] = Apply(ctx, i, {Slot::kO}, Attend(ctx, i, q, k, v));
     if (!layer.post_attn_norm.empty()) y = RmsNorm(ctx, y, layer.post_attn_norm, c.rms_eps);
     AddInto(ctx, x, y);
@@ -67,9 +68,9 @@ struct ForwardState {
   Tensor FeedForwardHalf(const Context& ctx, int64_t i, const Tensor& x) const {
     const ModelConfig& c = model.config();
     const Layer& layer = model.layers()[i];
-    const Tensor h = RmsNorm(ctx, x, layer.ffn_norm, c.rms_eps);
-    const auto [gate, up] = Apply(ctx, i, {Slot::kGate, Slot::kUp}, h);
-    auto [y] = Apply(ctx, i, {Slot::kDown}, GatedActivation(ctx, gate, up, c.arch->activation));
+    const auto [gate, up] =
+        Apply(ctx, i, {Slot::kGate, Slot::kUp}, LinearInput::Normed(x, layer.ffn_norm, c.rms_eps));
+    auto [y] = Apply(ctx, i, {Slot::kDown}, LinearInput::Gated(gate, up, c.arch->activation));
     if (!layer.post_ffn_norm.empty()) y = RmsNorm(ctx, y, layer.post_ffn_norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;
@@ -82,27 +83,37 @@ struct ForwardState {
 
 namespace {
 
+// What the closures of checkpointed layers keep until the backward pass.
+struct SavedState {
+  SavedState(const ForwardState& from) : adapters(from.adapters.begin(), from.adapters.end()), state(from) {
+    state.adapters = adapters;
+  }
+  std::vector<AppliedAdapter> adapters;
+  ForwardState state;
+};
+
 // Runs the layer without a tape, and again with one when its gradient is asked for.
-Tensor RunCheckpointed(const Context& ctx, const std::shared_ptr<const ForwardState>& state, int64_t i,
+Tensor RunCheckpointed(const Context& ctx, const std::shared_ptr<const SavedState>& saved, int64_t i,
                        const Tensor& x) {
   Context plain = ctx;
   plain.tape = nullptr;
-  Tensor y = state->RunLayer(plain, i, x);
+  Tensor y = saved->state.RunLayer(plain, i, x);
   y.set_requires_grad(true);
-  ctx.tape->Record([ctx, state, i, x, y] {
+  ctx.tape->Record([ctx, saved, i, x, y] {
     Tape tape;
     Context inner = ctx;
     inner.tape = &tape;
-    const Tensor again = state->RunLayer(inner, i, x);
+    const Tensor again = saved->state.RunLayer(inner, i, x);
     again.TakeGrad(y);
     tape.Backward();
   });
   return y;
 }
 
-std::vector<int32_t> Positions(const ForwardInput& input, std::span<const int64_t> lengths) {
-  std::vector<int32_t> positions;
-  positions.reserve(input.tokens.size());
+// Of all tokens. Kept until the thread's next call.
+std::span<const int32_t> Positions(const ForwardInput& input, std::span<const int64_t> lengths) {
+  thread_local std::vector<int32_t> positions;
+  positions.clear();
   const int64_t first = input.cache != nullptr ? input.cache->length() : 0;
   for (int64_t length : lengths) {
     for (int64_t i = 0; i < length; ++i) positions.push_back(static_cast<int32_t>(first + i));
@@ -167,25 +178,26 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
                                    input.cache->length() + n_tokens <= input.cache->capacity()));
   if (input.cache != nullptr) input.cache->Reserve(input.cache->length() + n_tokens);
 
-  auto state = std::make_shared<ForwardState>(ForwardState{.model = model, .cache = input.cache});
-  state->adapters.assign(input.adapters.begin(), input.adapters.end());
+  ForwardState state{.model = model, .adapters = input.adapters, .cache = input.cache};
   const auto positions = Positions(input, lengths);
-  state->rope = std::make_shared<RopeTable>(MakeRopeTable(positions, c.RopeFrequencies(false)));
-  state->rope_local = state->rope;
-  if (c.has_local_layers() && c.rope_theta_local > 0) {
-    state->rope_local = std::make_shared<RopeTable>(MakeRopeTable(positions, c.RopeFrequencies(true)));
-  }
-  int64_t begin = 0;
-  for (int64_t length : lengths) {
-    state->segments.push_back({begin, length, begin, length});
-    begin += length;
+  state.rope = MakeRopeTable(positions, model.rope_frequencies(false), c.rope_style);
+  state.rope_local = c.has_local_layers() && c.rope_theta_local > 0
+                         ? MakeRopeTable(positions, model.rope_frequencies(true), c.rope_style)
+                         : state.rope;
+  if (input.cache == nullptr) {
+    int64_t begin = 0;
+    for (int64_t length : lengths) {
+      state.segments.push_back({begin, length, begin, length});
+      begin += length;
+    }
   }
 
   const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
   Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  const auto saved =
+      ctx.tape != nullptr && input.checkpoint ? std::make_shared<const SavedState>(state) : nullptr;
   for (int64_t i = 0; i < c.n_layers; ++i) {
-    x = ctx.tape != nullptr && input.checkpoint ? RunCheckpointed(ctx, state, i, x)
-                                                : state->RunLayer(ctx, i, x);
+    x = saved != nullptr ? RunCheckpointed(ctx, saved, i, x) : state.RunLayer(ctx, i, x);
   }
   if (input.cache != nullptr) input.cache->length_ += n_tokens;
   return RmsNorm(ctx, x, model.output_norm(), c.rms_eps);

@@ -37,6 +37,8 @@ class Model {
   const Weight& embedding() const { return embedding_; }
   const Weight& output() const { return output_; }  // the embedding again where they are tied
   const std::vector<float>& output_norm() const { return output_norm_; }
+  // Angular frequencies of RoPE, [head_dim / 2].
+  std::span<const double> rope_frequencies(bool local) const { return rope_frequencies_[local ? 1 : 0]; }
 
  private:
   friend class WeightBinder;
@@ -46,6 +48,7 @@ class Model {
   std::vector<Layer> layers_;
   Weight embedding_, output_;
   std::vector<float> output_norm_;
+  std::array<std::vector<double>, 2> rope_frequencies_;
   std::vector<std::vector<float>> owned_;  // weights that could not stay in the file
 };
 

@@ -32,7 +32,7 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
   CHECK(a.rows() == b.rows() && a.cols() == b.cols());
   const auto add = [ctx](const float* from, float* to, int64_t n) {
     ctx.pool.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+      ctx.kernels.axpy(1, from + begin, to + begin, end - begin);
     });
   };
   add(a.data(), b.data(), a.size());
@@ -44,13 +44,12 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
 
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation) {
   CHECK(gate.size() == up.size());
-  const bool records = ctx.Records({gate, up});
-  const Tensor y = records ? Tensor::Empty(gate.rows(), gate.cols()) : gate;
+  const Tensor y = Tensor::Empty(gate.rows(), gate.cols());
   const auto forward = activation == Activation::kSilu ? ctx.kernels.silu_mul : ctx.kernels.gelu_mul;
   ctx.pool.ParallelFor(y.size(), kGrain, [&](int64_t begin, int64_t end, int) {
     forward(gate.data() + begin, up.data() + begin, y.data() + begin, end - begin);
   });
-  if (records) {
+  if (ctx.Records({gate, up})) {
     y.set_requires_grad(true);
     ctx.tape->Record([ctx, gate, up, y, activation] {
       const float* dy = y.grad();

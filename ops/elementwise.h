@@ -9,7 +9,7 @@ namespace thimble {
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b);
 
 enum class Activation { kSilu, kGeluTanh };
-// activation(gate) * up (Shazeer 2020, "GLU variants"). Without a tape the result takes the place of `gate`.
+// activation(gate) * up (Shazeer 2020, "GLU variants").
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation);
 
 }  // namespace thimble

@@ -52,13 +52,14 @@ void AddBias(const Weight& w, const Tensor& y) {
 // The rows of x as a product takes them: `convert` fills each of them; `ldx` elements lie from one row
 // to the next. Kept until the thread's next call.
 template <typename Element, typename Convert>
-const Element* Converted(const Context& ctx, const Tensor& x, int64_t ldx, const Convert& convert) {
+const Element* Converted(const Context& ctx, const LinearInput& x, int64_t ldx, const Convert& convert) {
   thread_local std::vector<Element> buffer;
   const size_t size = static_cast<size_t>(x.rows() * ldx);
   if (buffer.size() < size) buffer.resize(size);
   Element* const out = buffer.data();
   ctx.pool.ParallelFor(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) convert(x.row(i), out + i * ldx, x.cols());
+    float* const row = Scratch(x.cols());
+    for (int64_t i = begin; i < end; ++i) convert(x.Row(ctx, i, row), out + i * ldx, x.cols());
   });
   return out;
 }
@@ -66,7 +67,7 @@ const Element* Converted(const Context& ctx, const Tensor& x, int64_t ldx, const
 // All weights in one loop over their groups of packed rows. `multiply(w, rows, n_rows, y)` multiplies n_rows
 // packed rows.
 template <typename Multiply>
-void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
                    std::span<Tensor> y, const Multiply& multiply) {
   struct Part {
     const uint8_t* rows;
@@ -82,7 +83,7 @@ void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, c
     n_groups += (w.n_out + group_rows - 1) / group_rows;
   }
   // Small pieces, so that no thread waits long for another, but not so small that taking one is work.
-  const int64_t least = 1 + 8192 / (x.size() * group_rows);
+  const int64_t least = 1 + 8192 / (x.rows() * x.cols() * group_rows);
   const int64_t grain = std::max(least, n_groups / (8 * ctx.pool.n_threads()));
   ctx.pool.ParallelFor(n_groups, grain, [&](int64_t begin, int64_t end, int) {
     for (size_t i = 0; i < weights.size(); ++i) {
@@ -112,8 +113,8 @@ void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tens
   });
 }
 
-void Forward(const Context& ctx, Product product, std::span<const Weight* const> weights, const Tensor& x,
-             std::span<Tensor> y) {
+void Forward(const Context& ctx, Product product, std::span<const Weight* const> weights,
+             const LinearInput& x, std::span<Tensor> y) {
   const auto& k = ctx.kernels;
   const int64_t m = x.rows(), n_in = x.cols();
   // Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
@@ -140,8 +141,10 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
                              k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
                            });
     }
-    case Product::kF32:
-      for (size_t i = 0; i < weights.size(); ++i) ForwardF32(ctx, *weights[i], x, y[i]);
+    case Product::kF32: {
+      const Tensor whole = x.Whole(ctx);
+      for (size_t i = 0; i < weights.size(); ++i) ForwardF32(ctx, *weights[i], whole, y[i]);
+    }
   }
 }
 
@@ -194,8 +197,8 @@ int64_t Share(const Context& ctx, int64_t n) {
   return std::max<int64_t>(8, (n / ctx.pool.n_threads() + 7) / 8 * 8);
 }
 
-// Splits m > kFewRows rows of gemm_nt so that the last piece, too, is more than the few that are computed in a
-// way of their own: results then do not depend on the number of threads.
+// Splits m > kFewRows rows of gemm_nt so that the last piece, too, is more than the few that are computed in
+// a way of their own: results then do not depend on the number of threads.
 int64_t ShareOfMany(const Context& ctx, int64_t m) {
   const int64_t pieces = std::clamp<int64_t>(m / (2 * kFewRows), 1, std::min(ctx.pool.n_threads(), 16));
   return (m + pieces - 1) / pieces;
@@ -208,8 +211,12 @@ void ScaleInPlace(const Tensor& t, float s) {
 
 }  // namespace
 
-void Linear(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x,
+void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
             std::span<Tensor> y) {
+  const Product first = ProductOf(ctx, *weights[0]);
+  const bool at_once = std::all_of(weights.begin(), weights.end(),
+                                   [&](const Weight* w) { return ProductOf(ctx, *w) == first; });
+  const LinearInput x = at_once && ctx.tape == nullptr ? input : input.Whole(ctx);
   CHECK(weights.size() <= kMaxWeightsAtOnce && y.size() == weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     CHECK(x.cols() == weights[i]->n_in);
@@ -223,11 +230,13 @@ void Linear(const Context& ctx, std::span<const Weight* const> weights, const Te
     }
     Forward(ctx, product, weights.subspan(begin, end - begin), x, y.subspan(begin, end - begin));
   }
+  for (size_t i = 0; i < weights.size(); ++i) AddBias(*weights[i], y[i]);
+  if (ctx.tape == nullptr) return;
+  const Tensor whole = x.Whole(ctx);
+  if (!ctx.Records({whole})) return;
   for (size_t i = 0; i < weights.size(); ++i) {
-    AddBias(*weights[i], y[i]);
-    if (!ctx.Records({x})) continue;
     y[i].set_requires_grad(true);
-    ctx.tape->Record([ctx, weight = weights[i], x, y = y[i]] {
+    ctx.tape->Record([ctx, weight = weights[i], x = whole, y = y[i]] {
       BackwardInput(ctx, *weight, y.grad(), x.rows(), x.grad());
     });
   }

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "codec/types.h"
-#include "ops/context.h"
+#include "ops/linear_input.h"
 #include "ops/packed_weight.h"
 
 namespace thimble {
@@ -26,7 +26,8 @@ struct Weight {
 // [m, n_in] -> [m, n_out]. Backward gives dx only: the weight is frozen, and is decoded a tile at a time.
 Tensor Linear(const Context& ctx, const Weight& weight, const Tensor& x);
 // Several weights with the same input, in one pass over the threads: y[i] = weights[i] x.
-void Linear(const Context& ctx, std::span<const Weight* const> weights, const Tensor& x, std::span<Tensor> y);
+void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
+            std::span<Tensor> y);
 
 // y += scale * dropout(x) A^T B^T, in place. x [m, n_in], a [r, n_in], b [n_out, r], y [m, n_out].
 // dropout in [0, 1): inverted dropout on x, the mask drawn from `seed` (LoRA, Hu et al. 2021, section 4.1).

@@ -111,6 +111,34 @@ TEST_P(LinearTest, Int8StaysWithinItsBound) {
   }
 }
 
+// Made row by row or computed first, what is multiplied is the same.
+TEST_P(LinearTest, InputsMadeOnTheWayEqualTheOperations) {
+  constexpr int64_t kIn = 64;
+  ThreadPool pool(3);
+  const std::vector<float> norm(kIn, 0.7f);
+  for (const WeightType type : {WeightType::kQ8_0, WeightType::kF16, WeightType::kBF16, WeightType::kF32}) {
+    const TestWeight w = MakeWeight(type, 24, kIn, true),
+                     other = MakeWeight(WeightType::kQ4_0, 24, kIn, false);
+    const Context ctx = ContextOn(pool, Compute::kInt8);
+    for (const int64_t m : {1, 37}) {
+      const auto run = [&](const LinearInput& input) {
+        const Weight* const weights[] = {&w.weight, &other.weight};
+        Tensor y[2];
+        Linear(ctx, weights, input, y);
+        Linear(ctx, std::span(weights).first(1), input, std::span(y).first(1));
+        return std::vector<std::vector<float>>{{y[0].data(), y[0].data() + y[0].size()},
+                                               {y[1].data(), y[1].data() + y[1].size()}};
+      };
+      const Tensor x = RandomTensor(m, kIn, 7), up = RandomTensor(m, kIn, 8);
+      EXPECT_EQ(run(LinearInput::Normed(x, norm, 1e-5f)), run(RmsNorm(ctx, x, norm, 1e-5f)));
+      for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+        const auto gated = [&] { return LinearInput::Gated(RandomTensor(m, kIn, 7), up, activation); };
+        EXPECT_EQ(run(gated()), run(gated().Whole(ctx)));
+      }
+    }
+  }
+}
+
 Matrix ReferenceLora(const std::vector<Matrix>& in, double scale, const Matrix* mask = nullptr) {
   const Matrix &x = in[0], &a = in[1], &b = in[2];
   Matrix y = in[3];

@@ -28,10 +28,7 @@ Tensor RmsNorm(const Context& ctx, const Tensor& x, std::span<const float> weigh
   Tensor y = Tensor::Empty(x.rows(), x.cols());
   ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
     for (int64_t g = begin; g < end; ++g) {
-      const float* in = x.data() + g * n;
-      float* out = y.data() + g * n;
-      const float s = InverseRms(ctx.kernels, in, n, eps);
-      for (int64_t j = 0; j < n; ++j) out[j] = in[j] * s * weight[j];
+      ctx.kernels.rms_norm(x.data() + g * n, weight.data(), eps, y.data() + g * n, n);
     }
   });
   if (ctx.Records({x})) {

@@ -41,7 +41,6 @@ TEST_P(OpTest, RmsNormOfRowsAndOfHeads) {
 TEST_P(OpTest, RopeTurnsPairs) {
   const std::vector<int32_t> positions{0, 1, 2, 0, 7, 1000};
   const std::vector<double> frequencies{1.0, 0.3, 0.01};
-  const auto table = std::make_shared<const RopeTable>(MakeRopeTable(positions, frequencies));
   for (const RopeStyle style : {RopeStyle::kHalf, RopeStyle::kInterleaved}) {
     const auto reference = [&](const std::vector<Matrix>& in) {
       Matrix y = in[0];
@@ -61,7 +60,7 @@ TEST_P(OpTest, RopeTurnsPairs) {
     };
     const auto op = [&](const Context& ctx, const std::vector<Tensor>& in) {
       const Tensor y = Copy(ctx, in[0]);
-      Rope(ctx, y, 6, table, style);
+      Rope(ctx, y, MakeRopeTable(positions, frequencies, style));
       return y;
     };
     CheckOp(op, reference, {Trained(RandomTensor(6, 12, 3))});

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include "ops/context.h"
 
@@ -12,16 +11,17 @@ namespace thimble {
 // as GGUF stores Llama's after permuting them.
 enum class RopeStyle { kHalf, kInterleaved };
 
-// cos and sin for each position of a batch, shape [positions, head_dim / 2].
+// What each element of a head is multiplied with at each position of a batch: cos and, for its partner, sin,
+// negative for the first of a pair. [positions, head_dim]
 struct RopeTable {
-  int64_t n_pairs = 0;
-  std::vector<float> cos, sin;
+  RopeStyle style = RopeStyle::kHalf;
+  Tensor cos, sin;
 };
-// angle = position * frequencies[i].
-RopeTable MakeRopeTable(std::span<const int32_t> positions, std::span<const double> frequencies);
+// The angle of a head's pair number i is position * frequencies[i].
+RopeTable MakeRopeTable(std::span<const int32_t> positions, std::span<const double> frequencies,
+                        RopeStyle style);
 
 // Rotates the heads of x [positions, heads * head_dim] in place. Backward rotates the gradient back in place.
-void Rope(const Context& ctx, const Tensor& x, int64_t head_dim,
-          const std::shared_ptr<const RopeTable>& table, RopeStyle style);
+void Rope(const Context& ctx, const Tensor& x, const RopeTable& table);
 
 }  // namespace thimble

@@ -100,6 +100,10 @@ THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   const Vec b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
   return _mm256_mul_ps(_mm256_mul_ps(x, a), b);
 }
+// Lanes 2i and 2i + 1 change places.
+THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
+  return _mm256_permute_ps(v, 0xb1);
+}
 // In the order of VecSum4.
 THIMBLE_INLINE float VecSum(Vec v) {
   v = _mm256_add_ps(v, _mm256_movehdup_ps(v));

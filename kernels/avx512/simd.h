@@ -93,6 +93,10 @@ THIMBLE_INLINE Vec VecRound(Vec x) {
 THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   return _mm512_scalef_ps(x, n);
 }
+// Lanes 2i and 2i + 1 change places.
+THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
+  return _mm512_permute_ps(v, 0xb1);
+}
 // In the order of VecSum4.
 THIMBLE_INLINE float VecSum(Vec v) {
   __m256 s = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

@@ -105,6 +105,10 @@ THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   const Vec b = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(second, bias), 23));
   return vmulq_f32(vmulq_f32(x, a), b);
 }
+// Lanes 2i and 2i + 1 change places.
+THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
+  return vrev64q_f32(v);
+}
 // In the order of VecSum4: pairs first.
 THIMBLE_INLINE float VecSum(Vec v) {
   return vaddvq_f32(v);

@@ -17,6 +17,28 @@ void Axpy(float alpha, const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] += alpha * x[i];
 }
 
+void RmsNorm(const float* x, const float* weight, float eps, float* y, int64_t n) {
+  double squares = 0;
+  for (int64_t i = 0; i < n; ++i) squares += static_cast<double>(x[i]) * x[i];
+  const double s = 1 / sqrt(squares / static_cast<double>(n) + eps);
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * s * weight[i]);
+}
+
+void RotatePair(float* a, float* b, const float* cos, const float* sin, float direction, int64_t at,
+                int64_t partner) {
+  const double x = *a, y = *b;
+  *a = static_cast<float>(x * cos[at] + direction * y * sin[at]);
+  *b = static_cast<float>(y * cos[partner] + direction * x * sin[partner]);
+}
+
+void RotateHalves(float* x, const float* cos, const float* sin, float direction, int64_t n) {
+  for (int64_t i = 0; i < n / 2; ++i) RotatePair(x + i, x + i + n / 2, cos, sin, direction, i, i + n / 2);
+}
+
+void RotateNeighbours(float* x, const float* cos, const float* sin, float direction, int64_t n) {
+  for (int64_t i = 0; i < n; i += 2) RotatePair(x + i, x + i + 1, cos, sin, direction, i, i + 1);
+}
+
 float Softmax(float* x, int64_t n) {
   float highest = -INFINITY;
   for (int64_t i = 0; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
@@ -52,6 +74,9 @@ void GeluMul(const float* gate, const float* up, float* y, int64_t n) {
 void FillRows(KernelTable* table) {
   table->dot = Dot;
   table->axpy = Axpy;
+  table->rms_norm = RmsNorm;
+  table->rotate_halves = RotateHalves;
+  table->rotate_neighbours = RotateNeighbours;
   table->softmax = Softmax;
   table->silu_mul = SiluMul;
   table->gelu_mul = GeluMul;

@@ -1,0 +1,42 @@
+#include "ops/linear_input.h"
+
+#include "base/check.h"
+
+namespace thimble {
+
+LinearInput LinearInput::Normed(Tensor x, std::span<const float> weight, float eps) {
+  CHECK(static_cast<int64_t>(weight.size()) == x.cols());
+  LinearInput input(std::move(x));
+  input.norm_weight_ = weight;
+  input.norm_eps_ = eps;
+  return input;
+}
+
+LinearInput LinearInput::Gated(Tensor gate, Tensor up, Activation activation) {
+  CHECK(gate.rows() == up.rows() && gate.cols() == up.cols());
+  LinearInput input(std::move(gate));
+  input.up_ = std::move(up);
+  input.activation_ = activation;
+  return input;
+}
+
+Tensor LinearInput::Whole(const Context& ctx) const {
+  if (!norm_weight_.empty()) return RmsNorm(ctx, x_, norm_weight_, norm_eps_);
+  if (up_) return GatedActivation(ctx, x_, up_, activation_);
+  return x_;
+}
+
+const float* LinearInput::Row(const Context& ctx, int64_t i, float* buffer) const {
+  const KernelTable& k = ctx.kernels;
+  if (!norm_weight_.empty()) {
+    k.rms_norm(x_.row(i), norm_weight_.data(), norm_eps_, buffer, cols());
+  } else if (up_) {
+    const auto activate = activation_ == Activation::kSilu ? k.silu_mul : k.gelu_mul;
+    activate(x_.row(i), up_.row(i), buffer, cols());
+  } else {
+    return x_.row(i);
+  }
+  return buffer;
+}
+
+}  // namespace thimble

@@ -1,0 +1,34 @@
+// What a linear layer multiplies.
+#pragma once
+
+#include <span>
+#include <utility>
+
+#include "ops/elementwise.h"
+#include "ops/norm.h"
+
+namespace thimble {
+
+// A tensor, or what RmsNorm or GatedActivation makes of tensors. A product that rounds its input makes each
+// row as it rounds it, so that the result of the operation never goes through memory; the others, and passes
+// that are recorded, compute it first.
+class LinearInput {
+ public:
+  LinearInput(Tensor x) : x_(std::move(x)) {}
+  static LinearInput Normed(Tensor x, std::span<const float> weight, float eps);  // one group: the whole row
+  static LinearInput Gated(Tensor gate, Tensor up, Activation activation);
+
+  int64_t rows() const { return x_.rows(); }
+  int64_t cols() const { return x_.cols(); }
+  Tensor Whole(const Context& ctx) const;
+  // Row i where it stands, or made in `buffer`. [cols()]
+  const float* Row(const Context& ctx, int64_t i, float* buffer) const;
+
+ private:
+  Tensor x_, up_;  // up_ unset: not Gated
+  Activation activation_ = Activation::kSilu;
+  std::span<const float> norm_weight_;  // empty: not Normed
+  float norm_eps_ = 0;
+};
+
+}  // namespace thimble
