@@ -69,6 +69,20 @@ Result<std::vector<SpeedResult>> MeasureSpeed(const Context& ctx, const Model& m
   return results;
 }
 
+PackedSize MeasurePacked(const Model& model) {
+  PackedSize size;
+  const auto add = [&](const Weight& w) {
+    if (w.packed == nullptr) return;
+    size.packed_bytes += w.packed->packed_bytes();
+    size.released_bytes += w.packed->released_bytes();
+  };
+  add(model.output());
+  for (const Layer& layer : model.layers()) {
+    for (const Weight& w : layer.linear) add(w);
+  }
+  return size;
+}
+
 double Median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());

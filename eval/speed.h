@@ -30,6 +30,13 @@ struct SpeedResult {
 Result<std::vector<SpeedResult>> MeasureSpeed(const Context& ctx, const Model& model,
                                               const SpeedOptions& options, const ProgressFn& progress);
 
+// Weights that products have packed so far, and how much of that took the place of the file's pages in
+// memory.
+struct PackedSize {
+  size_t packed_bytes = 0, released_bytes = 0;
+};
+PackedSize MeasurePacked(const Model& model);
+
 double Median(std::vector<double> values);  // 0 if there are none
 
 // What one generated token costs at least: the bytes of all weights that it is multiplied with, in the file's

@@ -55,6 +55,7 @@ void AddSpeedRows(const std::string& path, const Model& model, const Context& ct
   for (const SpeedResult& result : results) {
     rows.push_back({.model = path,
                     .size = MeasureSize(model),
+                    .packed = MeasurePacked(model),
                     .kernels = ctx.kernels.name,
                     .compute = ctx.compute == Compute::kF32 ? "f32" : "int8",
                     .kv = kv,
@@ -88,6 +89,8 @@ Json SpeedJson(const std::vector<SpeedRow>& rows, const MachineSpeeds& machines)
                     {"stddev_ts", Deviation(row.result.rates)},
                     {"samples_ts", row.result.rates},
                     {"peak_rss_bytes", row.result.peak_rss_bytes},
+                    {"packed_bytes", row.packed.packed_bytes},
+                    {"released_bytes", row.packed.released_bytes},
                     {"bytes_per_token", row.bytes_per_token},
                     {"multiply_adds_per_token", row.multiply_adds_per_token},
                     {"share_of_bound", Share(row, machine)},
@@ -115,8 +118,9 @@ std::string SpeedCsv(const std::vector<SpeedRow>& rows, const MachineSpeeds& mac
 
 std::string SpeedMarkdown(const std::vector<SpeedRow>& rows, const MachineSpeeds& machines) {
   std::string text =
-      "| model | MB | M params | kernels | threads | test | tokens/s | from - to | peak MB | of the bound |\n"
-      "|---|---:|---:|---|---:|---|---:|---:|---:|---|\n";
+      "| model | MB | M params | kernels | threads | test | tokens/s | from - to | packed MB | peak MB | of "
+      "the bound |\n"
+      "|---|---:|---:|---|---:|---|---:|---:|---:|---:|---|\n";
   for (const SpeedRow& row : rows) {
     const MachineSpeed& machine = machines.at(row.threads);
     const auto [low, high] = std::minmax_element(row.result.rates.begin(), row.result.rates.end());
@@ -130,11 +134,12 @@ std::string SpeedMarkdown(const std::vector<SpeedRow>& rows, const MachineSpeeds
                           share * machine.int8 / 1e9, machine.int8 / 1e9);
     }
     text += fmt::format(
-        "| {} | {:.0f} | {:.0f} | {}{} | {} | {} | {:.1f} | {:.1f} - {:.1f} | {:.0f} | {} |\n",
+        "| {} | {:.0f} | {:.0f} | {}{} | {} | {} | {:.1f} | {:.1f} - {:.1f} | {:.1f} | {:.0f} | {} |\n",
         std::filesystem::path(row.model).filename().string(), static_cast<double>(row.size.file_bytes) / 1e6,
         static_cast<double>(row.size.n_parameters) / 1e6, row.kernels,
         row.compute == "int8" ? "" : " " + row.compute, row.threads, row.result.Name(),
-        Median(row.result.rates), *low, *high, static_cast<double>(row.result.peak_rss_bytes) / 1e6, bound);
+        Median(row.result.rates), *low, *high, static_cast<double>(row.packed.packed_bytes) / 1e6,
+        static_cast<double>(row.result.peak_rss_bytes) / 1e6, bound);
   }
   return text + "\n" + MachineLines(rows, machines);
 }

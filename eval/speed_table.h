@@ -16,6 +16,7 @@ namespace thimble {
 struct SpeedRow {
   std::string model;
   ModelSize size;
+  PackedSize packed;
   std::string kernels, compute;
   KvTypes kv;
   int threads = 0;

@@ -46,6 +46,8 @@ const uint8_t* PackedWeight::Rows(const Context& ctx, const Weight& w) {
     }
     kernels_ = &ctx.kernels;
     rows_ = packed;
+    packed_bytes_ = group_bytes * static_cast<size_t>(n_groups);
+    file_bytes_ = row_bytes * static_cast<size_t>(w.n_out);
   });
   CHECK(kernels_ == &ctx.kernels);
   return rows_;

@@ -1,6 +1,7 @@
 // A weight's rows in the layout that a tier's integer products read.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -25,6 +26,9 @@ class PackedWeight {
   void CopyRow(const Weight& weight, int64_t i, uint8_t* to) const;
   // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
   const uint8_t* Rows(const Context& ctx, const Weight& weight);
+  // Bytes that were packed so far, and those of them whose pages of the file were given back.
+  size_t packed_bytes() const { return packed_bytes_; }
+  size_t released_bytes() const { return source_ != nullptr ? file_bytes_.load() : 0; }
 
  private:
   const std::shared_ptr<Arena> arena_;
@@ -32,6 +36,7 @@ class PackedWeight {
   std::once_flag once_;
   const uint8_t* rows_ = nullptr;
   const KernelTable* kernels_ = nullptr;
+  std::atomic<size_t> packed_bytes_{0}, file_bytes_{0};
 };
 
 }  // namespace thimble

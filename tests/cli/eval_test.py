@@ -116,6 +116,8 @@ class Eval(harness.ThimbleCase):
         for row in rows:
             self.assertEqual(sorted(row["samples_ts"])[1], row["median_ts"])
             self.assertGreater(row["read_ordinary_bytes_per_second"], 1e8)
+            self.assertGreaterEqual(row["packed_bytes"], row["released_bytes"])
+            self.assertGreater(row["released_bytes"], 0)
         self.assertGreater(rows[2]["bytes_per_token"], 1e4)
         self.assertAlmostEqual(rows[2]["share_of_bound"], rows[2]["bytes_per_token"] * rows[2]["median_ts"] / max(
             rows[2]["read_ordinary_bytes_per_second"], rows[2]["read_huge_bytes_per_second"]))
