@@ -135,7 +135,9 @@ void ThreadPool::Run(int64_t n, int64_t grain, Piece piece, const void* fn) {
   const double waiting = Seconds();
   {
     std::unique_lock lock(mutex_);
-    caller_sleeps_ = true;
+    // Read-modify-write, since a loop was seen to hang in QEMU 7.2, whose ARM on x86 seems to let the load
+    // behind pass a plain sequentially consistent store.
+    caller_sleeps_.exchange(true);
     done_.wait(lock, empty);
     caller_sleeps_ = false;
   }
