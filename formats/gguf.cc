@@ -101,11 +101,12 @@ template <typename T>
 Result<MetadataValue> ReadArray(Reader& in, const std::string& key) {
   constexpr bool kIsString = std::is_same_v<T, std::string>;
   ASSIGN_OR_RETURN(const uint64_t count, in.Count("the length of array " + key, kIsString ? 8 : sizeof(T)));
+  const std::string element = "an element of " + key;
   std::vector<T> values;
-  if constexpr (!kIsString) values.reserve(count);
+  values.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     if constexpr (kIsString) {
-      ASSIGN_OR_RETURN(std::string text, in.String("an element of " + key));
+      ASSIGN_OR_RETURN(std::string text, in.String(element));
       values.push_back(std::move(text));
     } else if constexpr (std::is_same_v<T, bool>) {
       ASSIGN_OR_RETURN(const uint8_t byte, in.Number<uint8_t>(key));
