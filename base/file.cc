@@ -51,14 +51,6 @@ MappedFile::~MappedFile() {
   ::close(fd_);
 }
 
-void MappedFile::Release(std::span<const uint8_t> range) const {
-  CHECK(range.data() >= data_ && range.data() + range.size() <= data_ + size_);
-  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t begin = (static_cast<size_t>(range.data() - data_) + page - 1) / page * page;
-  const size_t end = static_cast<size_t>(range.data() + range.size() - data_) / page * page;
-  if (begin < end) ::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
-}
-
 bool MappedFile::Copy(std::span<const uint8_t> range, uint8_t* to) const {
   CHECK(range.data() >= data_ && range.data() + range.size() <= data_ + size_);
   for (size_t done = 0; done < range.size();) {

@@ -21,11 +21,8 @@ class MappedFile {
 
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
-  // Gives the memory of the pages that lie within `range` back to the system: it is read again when it is
-  // touched.
-  void Release(std::span<const uint8_t> range) const;
-  // Copies a part of bytes() without mapping its pages, for what is rarely read. False if the file has been
-  // cut short.
+  // Copies a part of bytes() without mapping its pages, for what is read once or rarely. False if the file
+  // has been cut short.
   bool Copy(std::span<const uint8_t> range, uint8_t* to) const;
 
  private:

@@ -44,14 +44,15 @@ class Reader {
     return value;
   }
 
-  Result<std::string> String(std::string_view field) {
+  // In the file.
+  Result<std::string_view> String(std::string_view field) {
     ASSIGN_OR_RETURN(const uint64_t length, Number<uint64_t>(field));
     if (length > left()) {
       offset_ -= sizeof(uint64_t);
       return Fail("the length of {} is {} bytes, but only {} are left", field, length,
                   left() - sizeof(uint64_t));
     }
-    std::string text(reinterpret_cast<const char*>(bytes_.data() + offset_), length);
+    const std::string_view text(reinterpret_cast<const char*>(bytes_.data() + offset_), length);
     offset_ += length;
     return text;
   }
@@ -59,8 +60,8 @@ class Reader {
   // A key or a tensor's name. Errors quote it, so damage must not make it half of the file.
   Result<std::string> Name(std::string_view field) {
     const uint64_t at = offset_;
-    ASSIGN_OR_RETURN(std::string name, String(field));
-    if (name.size() <= kMaxKey) return name;
+    ASSIGN_OR_RETURN(const std::string_view name, String(field));
+    if (name.size() <= kMaxKey) return std::string(name);
     offset_ = at;
     return Fail("{} is {} bytes long, more than {}", field, name.size(), kMaxKey);
   }
@@ -85,8 +86,8 @@ class Reader {
 template <typename T>
 Result<MetadataValue> ReadValue(Reader& in, const std::string& key) {
   if constexpr (std::is_same_v<T, std::string>) {
-    ASSIGN_OR_RETURN(std::string text, in.String("the value of " + key));
-    return MetadataValue(std::move(text));
+    ASSIGN_OR_RETURN(const std::string_view text, in.String("the value of " + key));
+    return MetadataValue(std::string(text));
   } else if constexpr (std::is_same_v<T, bool>) {
     ASSIGN_OR_RETURN(const uint8_t byte, in.Number<uint8_t>(key));
     if (byte > 1) return in.Fail("{} is a bool of value {}", key, byte);
@@ -97,17 +98,31 @@ Result<MetadataValue> ReadValue(Reader& in, const std::string& key) {
   }
 }
 
+Result<MetadataValue> ReadStrings(Reader& in, const std::string& key) {
+  ASSIGN_OR_RETURN(const uint64_t count, in.Count("the length of array " + key, sizeof(uint64_t)));
+  const std::string field = "an element of " + key;
+  Reader ahead = in;
+  size_t bytes = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(const std::string_view text, ahead.String(field));
+    bytes += text.size();
+  }
+  StringList values;
+  values.Reserve(count, bytes);
+  for (uint64_t i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(const std::string_view text, in.String(field));
+    values.Add(text);
+  }
+  return MetadataValue(std::move(values));
+}
+
 template <typename T>
 Result<MetadataValue> ReadArray(Reader& in, const std::string& key) {
-  constexpr bool kIsString = std::is_same_v<T, std::string>;
-  ASSIGN_OR_RETURN(const uint64_t count, in.Count("the length of array " + key, kIsString ? 8 : sizeof(T)));
+  ASSIGN_OR_RETURN(const uint64_t count, in.Count("the length of array " + key, sizeof(T)));
   std::vector<T> values;
-  if constexpr (!kIsString) values.reserve(count);
+  values.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
-    if constexpr (kIsString) {
-      ASSIGN_OR_RETURN(std::string text, in.String("an element of " + key));
-      values.push_back(std::move(text));
-    } else if constexpr (std::is_same_v<T, bool>) {
+    if constexpr (std::is_same_v<T, bool>) {
       ASSIGN_OR_RETURN(const uint8_t byte, in.Number<uint8_t>(key));
       if (byte > 1) return in.Fail("{} holds a bool of value {}", key, byte);
       values.push_back(byte == 1);
@@ -159,7 +174,12 @@ Result<MetadataValue> ReadMetadataValue(Reader& in, const std::string& key) {
     return DispatchScalar(in, type, key, [&]<typename T>() { return ReadValue<T>(in, key); });
   }
   ASSIGN_OR_RETURN(const uint32_t element, in.Number<uint32_t>("the element type of " + key));
-  return DispatchScalar(in, element, key, [&]<typename T>() { return ReadArray<T>(in, key); });
+  return DispatchScalar(in, element, key, [&]<typename T>() {
+    if constexpr (std::is_same_v<T, std::string>)
+      return ReadStrings(in, key);
+    else
+      return ReadArray<T>(in, key);
+  });
 }
 
 struct PendingTensor {
@@ -310,7 +330,7 @@ void AppendString(std::string* out, std::string_view text) {
 
 template <typename T>
 void AppendElement(std::string* out, const T& value) {
-  if constexpr (std::is_same_v<T, std::string>)
+  if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>)
     AppendString(out, value);
   else if constexpr (std::is_same_v<T, bool>)
     Append<uint8_t>(out, value ? 1 : 0);
@@ -330,7 +350,7 @@ void AppendValue(std::string* out, const MetadataValue& value) {
         if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) {
           AppendElement(out, v);
         } else {
-          for (const typename T::value_type& x : v) AppendElement<typename T::value_type>(out, x);
+          for (size_t i = 0; i < v.size(); ++i) AppendElement<typename T::value_type>(out, v[i]);
         }
       },
       value.storage());

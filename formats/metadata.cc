@@ -13,6 +13,8 @@ template <typename T>
 struct IsVector : std::false_type {};
 template <typename T>
 struct IsVector<std::vector<T>> : std::true_type {};
+template <>
+struct IsVector<StringList> : std::true_type {};
 
 template <typename T>
 constexpr MetadataType TypeOf() {
@@ -25,7 +27,7 @@ constexpr MetadataType TypeOf() {
   if constexpr (std::is_same_v<T, int32_t>) return kI32;
   if constexpr (std::is_same_v<T, float>) return kF32;
   if constexpr (std::is_same_v<T, bool>) return kBool;
-  if constexpr (std::is_same_v<T, std::string>) return kString;
+  if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>) return kString;
   if constexpr (std::is_same_v<T, uint64_t>) return kU64;
   if constexpr (std::is_same_v<T, int64_t>) return kI64;
   if constexpr (std::is_same_v<T, double>) return kF64;
@@ -173,8 +175,8 @@ std::optional<std::vector<float>> MetadataValue::AsFloats() const {
       storage_);
 }
 
-const std::vector<std::string>* MetadataValue::AsStrings() const {
-  return std::get_if<std::vector<std::string>>(&storage_);
+const StringList* MetadataValue::AsStrings() const {
+  return std::get_if<StringList>(&storage_);
 }
 
 std::string MetadataValue::ToString(size_t max_length) const {
@@ -244,7 +246,7 @@ std::optional<std::vector<float>> Metadata::Floats(std::string_view key) const {
   const MetadataValue* value = Find(key);
   return value ? value->AsFloats() : std::nullopt;
 }
-const std::vector<std::string>* Metadata::Strings(std::string_view key) const {
+const StringList* Metadata::Strings(std::string_view key) const {
   const MetadataValue* value = Find(key);
   return value ? value->AsStrings() : nullptr;
 }

@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "formats/string_list.h"
+
 namespace thimble {
 
 // GGUF's on-disk numbers (docs/gguf.md, gguf_metadata_value_type).
@@ -37,7 +39,7 @@ class MetadataValue {
       std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t,
                    int64_t, double, std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
                    std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>,
-                   std::vector<bool>, std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>,
+                   std::vector<bool>, StringList, std::vector<uint64_t>, std::vector<int64_t>,
                    std::vector<double>>;
   MetadataValue(Storage storage) : storage_(std::move(storage)) {}  // NOLINT: implicit on purpose
 
@@ -54,7 +56,7 @@ class MetadataValue {
   const std::string* AsString() const;
   std::optional<std::vector<int64_t>> AsInts() const;
   std::optional<std::vector<float>> AsFloats() const;
-  const std::vector<std::string>* AsStrings() const;
+  const StringList* AsStrings() const;
 
   // For people: scalars as text, arrays as "[n x type]" with the first few.
   std::string ToString(size_t max_length = 100) const;
@@ -77,7 +79,7 @@ class Metadata {
   std::optional<std::string> String(std::string_view key) const;
   std::optional<std::vector<int64_t>> Ints(std::string_view key) const;
   std::optional<std::vector<float>> Floats(std::string_view key) const;
-  const std::vector<std::string>* Strings(std::string_view key) const;
+  const StringList* Strings(std::string_view key) const;
 
  private:
   std::vector<std::pair<std::string, MetadataValue>> entries_;

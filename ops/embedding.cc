@@ -15,7 +15,7 @@ Tensor Embedding(const Context& ctx, const Weight& w, std::span<const int32_t> i
     CHECK(ids[i] >= 0 && ids[i] < w.n_out);
     float* row = y.row(static_cast<int64_t>(i));
     if (w.packed != nullptr) {
-      w.packed->CopyRow(w, ids[i], bytes.data());
+      w.packed->CopyRows(w, ids[i], 1, bytes.data());
       decode(bytes.data(), row, w.n_in);
     } else {
       decode(w.row(ids[i]), row, w.n_in);

@@ -10,16 +10,17 @@ namespace thimble {
 
 namespace {
 
-constexpr size_t kBytesAtOnce = size_t{4} << 20;  // of the file that are in memory besides what is packed
+// Of the file, copied by a thread at a time: they are still in its cache when they are packed.
+constexpr size_t kBytesAtOnce = size_t{128} << 10;
 
 }  // namespace
 
-void PackedWeight::CopyRow(const Weight& w, int64_t i, uint8_t* to) const {
-  const size_t bytes = RowBytes(w.type, w.n_in);
+void PackedWeight::CopyRows(const Weight& w, int64_t first, int64_t n, uint8_t* to) const {
+  const size_t bytes = RowBytes(w.type, w.n_in) * static_cast<size_t>(n);
   if (source_ == nullptr) {
-    std::memcpy(to, w.row(i), bytes);
+    std::memcpy(to, w.row(first), bytes);
   } else {
-    CHECK(source_->Copy({w.row(i), bytes}, to));
+    CHECK(source_->Copy({w.row(first), bytes}, to));
   }
 }
 
@@ -29,21 +30,22 @@ const uint8_t* PackedWeight::Rows(const Context& ctx, const Weight& w) {
     const size_t row_bytes = RowBytes(w.type, w.n_in), group_bytes = ctx.kernels.packed_bytes[type](w.n_in);
     const int64_t group_rows = ctx.kernels.packed_rows, n_groups = (w.n_out + group_rows - 1) / group_rows;
     uint8_t* const packed = arena_->Allocate(group_bytes * static_cast<size_t>(n_groups));
-    const int64_t step = 1 + static_cast<int64_t>(kBytesAtOnce / group_bytes);
-    for (int64_t first_group = 0; first_group < n_groups; first_group += step) {
-      const int64_t count = std::min(step, n_groups - first_group);
-      const int64_t grain = 1 + count / (8 * ctx.pool.n_threads());
-      ctx.pool.ParallelFor(count, grain, [&](int64_t begin, int64_t end, int) {
-        for (int64_t g = first_group + begin; g < first_group + end; ++g) {
-          const int64_t row = g * group_rows;
-          ctx.kernels.pack_rows[type](std::min(group_rows, w.n_out - row), w.n_in, w.row(row), row_bytes,
-                                      packed + static_cast<size_t>(g) * group_bytes);
-        }
-      });
-      if (source_ == nullptr) continue;
-      const int64_t row = first_group * group_rows, rows = std::min(count * group_rows, w.n_out - row);
-      source_->Release({w.row(row), static_cast<size_t>(rows) * row_bytes});
-    }
+    const size_t source_bytes = row_bytes * static_cast<size_t>(group_rows);  // of a group
+    const int64_t grain = 1 + std::min(static_cast<int64_t>(kBytesAtOnce / source_bytes),
+                                       n_groups / (4 * ctx.pool.n_threads()));
+    const size_t piece_bytes = source_bytes * static_cast<size_t>(grain);
+    const auto pieces =
+        std::make_unique_for_overwrite<uint8_t[]>(piece_bytes * static_cast<size_t>(ctx.pool.n_threads()));
+    ctx.pool.ParallelFor(n_groups, grain, [&](int64_t begin, int64_t end, int thread) {
+      uint8_t* const piece = pieces.get() + piece_bytes * static_cast<size_t>(thread);
+      const int64_t first_row = begin * group_rows, end_row = std::min(end * group_rows, w.n_out);
+      CopyRows(w, first_row, end_row - first_row, piece);
+      for (int64_t g = begin; g < end; ++g) {
+        ctx.kernels.pack_rows[type](std::min(group_rows, w.n_out - g * group_rows), w.n_in,
+                                    piece + source_bytes * static_cast<size_t>(g - begin), row_bytes,
+                                    packed + group_bytes * static_cast<size_t>(g));
+      }
+    });
     kernels_ = &ctx.kernels;
     rows_ = packed;
     packed_bytes_ = group_bytes * static_cast<size_t>(n_groups);

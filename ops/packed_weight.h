@@ -16,14 +16,13 @@ struct Weight;
 // Packed when a product first needs them, by all threads; shared by the copies of a Weight. Thread-safe.
 class PackedWeight {
  public:
-  // Once packed, the rows' pages of `source` are given back to the system, which reads them again if they are
-  // touched. Null: they are in memory that is not of a file.
+  // `source` is the mapped file that the rows stand in. Null: they are in memory that is not of a file.
   PackedWeight(std::shared_ptr<Arena> arena, std::shared_ptr<const MappedFile> source)
       : arena_(std::move(arena)), source_(std::move(source)) {}
 
-  // Row i as it stands in the file, read in a way that leaves no page of the file in memory. [RowBytes(type,
-  // n_in)]
-  void CopyRow(const Weight& weight, int64_t i, uint8_t* to) const;
+  // Rows first .. first + n as they stand in the file, read in a way that leaves no page of the file in
+  // memory, which is faster than mapping what is read once. [n * RowBytes(type, n_in)]
+  void CopyRows(const Weight& weight, int64_t first, int64_t n, uint8_t* to) const;
   // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
   const uint8_t* Rows(const Context& ctx, const Weight& weight);
   // Bytes that were packed so far, and those of them whose pages of the file were given back.

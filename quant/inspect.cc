@@ -26,7 +26,14 @@ Json MetadataJson(const MetadataValue& value) {
                                         : "bools"},
             {"length", value.size()}};
   }
-  return std::visit([](const auto& v) { return Json(v); }, value.storage());
+  return std::visit(
+      [](const auto& v) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, StringList>)
+          return Json(v.ToVector());
+        else
+          return Json(v);
+      },
+      value.storage());
 }
 
 Json MetadataJson(const Metadata& metadata) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "text/byte_alphabet.h"
 #include "text/utf8.h"
 
 namespace thimble {
@@ -104,7 +105,8 @@ void Encoder::MergePiece(std::string_view piece) {
 
 void Encoder::BytePiece(std::string_view piece) {
   if (v_.spec.ignore_merges) {
-    if (const auto whole = v_.by_bytes.find(piece); whole != v_.by_bytes.end()) return Add(whole->second);
+    const TokenId whole = v_.Find(BytesToAlphabet(piece));
+    if (whole >= 0 && v_.spec.types[static_cast<size_t>(whole)] == TokenType::kNormal) return Add(whole);
   }
   merger_.Clear();
   for (size_t i = 0; i < piece.size(); ++i) {

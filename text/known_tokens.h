@@ -25,6 +25,7 @@ inline constexpr KnownToken kKnownTokens[] = {
 
 // nullptr: not one of them.
 inline const KnownToken* FindKnownToken(std::string_view text) {
+  if (text.empty() || std::string_view("<_[").find(text[0]) == std::string_view::npos) return nullptr;
   for (const KnownToken& known : kKnownTokens) {
     if (known.text == text) return &known;
   }

@@ -33,7 +33,7 @@ std::string Tokenizer::TokenBytes(TokenId id, bool with_special) const {
   if (id < 0 || id >= vocab_size()) return {};
   const TokenType type = spec().types[static_cast<size_t>(id)];
   if (!with_special && (type == TokenType::kControl || type == TokenType::kUnknown)) return {};
-  return impl_->vocabulary.bytes[static_cast<size_t>(id)];
+  return impl_->vocabulary.Bytes(id);
 }
 
 std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool with_special) const {

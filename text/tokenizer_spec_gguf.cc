@@ -71,9 +71,9 @@ constexpr IdKey kIds[] = {{"tokenizer.ggml.bos_token_id", &TokenizerSpec::bos},
                           {"tokenizer.ggml.padding_token_id", &TokenizerSpec::pad}};
 
 Status ReadTokens(const Reader& in, const Metadata& metadata, TokenizerSpec& spec) {
-  const std::vector<std::string>* tokens = metadata.Strings(kTokens);
+  const StringList* tokens = metadata.Strings(kTokens);
   if (tokens == nullptr || tokens->empty()) return in.Fail(kTokens, "must be a list of strings");
-  spec.tokens = *tokens;
+  spec.tokens = tokens->ToVector();
   const size_t n = spec.tokens.size();
   spec.types.assign(n, TokenType::kNormal);
   if (metadata.Has(kTypes)) {
@@ -107,13 +107,13 @@ Status ReadScores(const Reader& in, const Metadata& metadata, TokenizerSpec& spe
 }
 
 Status ReadMerges(const Reader& in, const Metadata& metadata, TokenizerSpec& spec) {
-  const std::vector<std::string>* merges = metadata.Strings(kMerges);
+  const StringList* merges = metadata.Strings(kMerges);
   if (merges == nullptr) return in.Fail(kMerges, "must be a list of strings");
   spec.merges.reserve(merges->size());
   for (size_t i = 0; i < merges->size(); ++i) {
-    const std::string& merge = (*merges)[i];
+    const std::string_view merge = (*merges)[i];
     const size_t space = merge.find(' ', 1);
-    if (space == std::string::npos || space + 1 == merge.size()) {
+    if (space == std::string_view::npos || space + 1 == merge.size()) {
       return in.Fail(kMerges, "entry {}, \"{}\", is not two tokens with a space between them", i, merge);
     }
     spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
@@ -190,9 +190,8 @@ void TokenizerSpecToGguf(const TokenizerSpec& spec, Metadata& metadata) {
   for (size_t i = 0; i < types.size(); ++i) types[i] = static_cast<int32_t>(spec.types[i]);
   metadata.Set(kTypes, MetadataValue(std::move(types)));
   if (!spec.merges.empty() && (!spm || !ScoresSayMerges(spec))) {
-    std::vector<std::string> merges;
-    merges.reserve(spec.merges.size());
-    for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
+    StringList merges;
+    for (const auto& [left, right] : spec.merges) merges.Add(left + " " + right);
     metadata.Set(kMerges, MetadataValue(std::move(merges)));
   }
   for (const IdKey& field : kIds) {

@@ -228,7 +228,7 @@ TEST(GgufTokenizer, ErrorsNameFileAndKey) {
 
 TEST(GgufTokenizer, TwiceTheSameTokenIsAnError) {
   Metadata metadata = SmallGguf("gpt2");
-  std::vector<std::string> tokens = *metadata.Strings("tokenizer.ggml.tokens");
+  std::vector<std::string> tokens = metadata.Strings("tokenizer.ggml.tokens")->ToVector();
   tokens[20] = tokens[21];
   metadata.Set("tokenizer.ggml.tokens", MetadataValue(tokens));
   const auto tokenizer = Tokenizer::Create(Unwrap(TokenizerSpecFromGguf(metadata, "m.gguf")), "m.gguf");

@@ -30,11 +30,6 @@ std::string ReplaceAll(std::string_view text, std::string_view from, std::string
   return out.append(text, done);
 }
 
-TokenId Vocabulary::Find(std::string_view token) const {
-  const auto found = by_text.find(token);
-  return found == by_text.end() ? -1 : found->second;
-}
-
 Status Vocabulary::Index(const std::string& source) {
   const size_t n = spec.tokens.size();
   if (n == 0 || n > static_cast<size_t>(std::numeric_limits<TokenId>::max())) {
@@ -46,17 +41,15 @@ Status Vocabulary::Index(const std::string& source) {
   RETURN_IF_ERROR(CheckIds(source));
   std::sort(spec.lstrip.begin(), spec.lstrip.end());
   std::sort(spec.rstrip.begin(), spec.rstrip.end());
-  by_text.reserve(n);
+  by_text = TokenIndex(spec.tokens);
   for (size_t i = 0; i < n; ++i) {
-    const std::string& token = spec.tokens[i];
-    if (token.empty()) continue;  // never found, writes nothing
-    const auto [other, is_new] = by_text.try_emplace(token, static_cast<TokenId>(i));
-    if (!is_new) {
-      return MakeError(ErrorCode::kCorrupt, "{}: tokens {} and {} are both \"{}\"", source, other->second, i,
-                       token);
+    if (spec.tokens[i].empty()) continue;  // never found, writes nothing
+    if (const TokenId other = by_text.Add(static_cast<TokenId>(i)); other >= 0) {
+      return MakeError(ErrorCode::kCorrupt, "{}: tokens {} and {} are both \"{}\"", source, other, i,
+                       spec.tokens[i]);
     }
   }
-  IndexBytes();
+  IndexByteIds();
   IndexSpecial();
   if (spec.model == TokenizerModel::kByteBpe || !spec.merges.empty()) {
     RETURN_IF_ERROR(IndexMerges(source));
@@ -66,13 +59,7 @@ Status Vocabulary::Index(const std::string& source) {
     }
     IndexScores();
   }
-  for (const std::string& token : spec.tokens) {
-    for (size_t at = token.find(kSpmSpace, 1); at != std::string::npos; at = token.find(kSpmSpace, at + 1)) {
-      if (!std::string_view(token).substr(0, at).ends_with(kSpmSpace)) {
-        before_space.set(static_cast<unsigned char>(token[at - 1]));
-      }
-    }
-  }
+  if (spec.model == TokenizerModel::kSentencePieceBpe) IndexSpaces();
   return {};
 }
 
@@ -95,14 +82,20 @@ Status Vocabulary::CheckIds(const std::string& source) const {
 
 Status Vocabulary::IndexMerges(const std::string& source) {
   merges = MergeTable(spec.merges.size());
+  std::string text;
+  TokenId merged = -1;
   for (size_t i = 0; i < spec.merges.size(); ++i) {
     const auto& [left, right] = spec.merges[i];
-    const TokenId l = Find(left), r = Find(right), merged = Find(left + right);
+    text.assign(left).append(right);
+    // Most vocabularies have the merged tokens in the order of the merges.
+    const auto next = static_cast<size_t>(merged + 1);
+    merged = next < spec.tokens.size() && spec.tokens[next] == text ? merged + 1 : Find(text);
+    const TokenId l = Find(left), r = Find(right);
     if (l < 0 || r < 0 || merged < 0) {
       return MakeError(ErrorCode::kCorrupt, "{}: merge {}: \"{}\" is not in the vocabulary", source, i,
                        l < 0   ? left
                        : r < 0 ? right
-                               : left + right);
+                               : text);
     }
     merges.Add(l, r, {static_cast<int32_t>(i), merged});
   }
@@ -127,9 +120,7 @@ void Vocabulary::IndexScores() {
   }
 }
 
-void Vocabulary::IndexBytes() {
-  byte_ids.fill(-1);
-  bytes.resize(spec.tokens.size());
+void Vocabulary::IndexByteIds() {
   const bool byte_level = spec.model == TokenizerModel::kByteBpe;
   for (int b = 0; b < 256; ++b) {
     byte_ids[static_cast<size_t>(b)] =
@@ -138,22 +129,29 @@ void Vocabulary::IndexBytes() {
       byte_ids[static_cast<size_t>(b)] = Find(std::string(1, static_cast<char>(b)));  // as llama.cpp
     }
   }
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    const std::string& token = spec.tokens[i];
-    const TokenType type = spec.types[i];
-    if (type == TokenType::kUnused) continue;
-    if (type == TokenType::kByte) {
-      unsigned byte = 0;
-      while (byte < 256 && byte_ids[byte] != static_cast<TokenId>(i)) ++byte;
-      if (byte < 256) bytes[i] = std::string(1, static_cast<char>(byte));
-    } else if (!byte_level) {
-      bytes[i] = IsSpecial(type) ? token : ReplaceAll(token, kSpmSpace, " ");
-    } else if (type == TokenType::kNormal) {
-      std::optional<std::string> decoded = AlphabetToBytes(token);
-      bytes[i] = decoded ? std::move(*decoded) : token;
-      if (spec.ignore_merges && decoded) by_bytes.try_emplace(bytes[i], static_cast<TokenId>(i));
-    } else {
-      bytes[i] = token;
+}
+
+std::string Vocabulary::Bytes(TokenId id) const {
+  const std::string& token = spec.tokens[static_cast<size_t>(id)];
+  const TokenType type = spec.types[static_cast<size_t>(id)];
+  if (type == TokenType::kUnused) return {};
+  if (type == TokenType::kByte) {
+    const auto byte = std::find(byte_ids.begin(), byte_ids.end(), id);
+    return byte == byte_ids.end() ? std::string()
+                                  : std::string(1, static_cast<char>(byte - byte_ids.begin()));
+  }
+  if (spec.model == TokenizerModel::kSentencePieceBpe) {
+    return IsSpecial(type) ? token : ReplaceAll(token, kSpmSpace, " ");
+  }
+  return type == TokenType::kNormal ? AlphabetToBytes(token).value_or(token) : token;
+}
+
+void Vocabulary::IndexSpaces() {
+  for (const std::string& token : spec.tokens) {
+    for (size_t at = token.find(kSpmSpace, 1); at != std::string::npos; at = token.find(kSpmSpace, at + 1)) {
+      if (!std::string_view(token).substr(0, at).ends_with(kSpmSpace)) {
+        before_space.set(static_cast<unsigned char>(token[at - 1]));
+      }
     }
   }
 }

@@ -5,12 +5,12 @@
 #include <bitset>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "text/merge.h"
 #include "text/pre_tokenizer.h"
 #include "text/special_tokens.h"
+#include "text/token_index.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
@@ -22,16 +22,13 @@ std::string ReplaceAll(std::string_view text, std::string_view from, std::string
 // Not movable: its views point into itself.
 struct Vocabulary {
   TokenizerSpec spec;
-  std::vector<std::string> bytes;  // of each token, as Decode writes it
-  std::unordered_map<std::string_view, TokenId> by_text;
+  TokenIndex by_text;
   std::vector<bool> ends_generation;
   SpecialTokens special, user_defined;  // to find with and without parse_special
   std::array<TokenId, 256> byte_ids;    // -1: none
   Splitter splitter;                    // byte-level BPE
   MergeTable merges;
 
-  // Byte-level BPE with ignore_merges: whole pieces by their bytes.
-  std::unordered_map<std::string_view, TokenId> by_bytes;
   // SentencePiece by scores: the place of each token's score, the highest first; -1 for what no merge makes.
   std::vector<int32_t> ranks;
   size_t longest = 0;
@@ -44,13 +41,15 @@ struct Vocabulary {
   Vocabulary& operator=(const Vocabulary&) = delete;
   Status Index(const std::string& source);
 
-  TokenId Find(std::string_view token) const;  // -1: not there
+  TokenId Find(std::string_view token) const { return by_text.Find(token); }  // -1: not there
+  std::string Bytes(TokenId id) const;                                        // as Decode writes the token
 
  private:
   Status CheckIds(const std::string& source) const;
   Status IndexMerges(const std::string& source);
   void IndexScores();
-  void IndexBytes();
+  void IndexByteIds();
+  void IndexSpaces();
   void IndexSpecial();
 };
 
