@@ -25,7 +25,7 @@ class PackedWeight {
   void CopyRows(const Weight& weight, int64_t first, int64_t n, uint8_t* to) const;
   // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
   const uint8_t* Rows(const Context& ctx, const Weight& weight);
-  // Bytes that were packed so far, and those of them whose pages of the file were given back.
+  // Bytes that were packed so far, and those of the file that need no memory any more for it.
   size_t packed_bytes() const { return packed_bytes_; }
   size_t released_bytes() const { return source_ != nullptr ? file_bytes_.load() : 0; }
 
