@@ -101,15 +101,26 @@ void Tile(const uint8_t* packed, int64_t n_blocks, const ActivationBlock16* x, i
     THIMBLE_UNROLL
     for (int64_t v = 0; v < kVectors; ++v) w[v] = _mm512_load_si512(packed + v * 64);
     const Vec scale = VecLoadBf16(scales + b * 2 * kRows);
+    constexpr int kTogether =
+        kColumns % 2 == 0 ? 2 : 1;  // sums that take turns: each waits for its last product
     THIMBLE_UNROLL
-    for (int c = 0; c < kColumns; ++c) {
-      const ActivationBlock16& block = x[c * ldx + b];
-      __m512i dot = _mm512_setzero_si512();
+    for (int c = 0; c < kColumns; c += kTogether) {
+      __m512i dot[kTogether];
+      THIMBLE_UNROLL
+      for (int i = 0; i < kTogether; ++i) dot[i] = _mm512_setzero_si512();
       THIMBLE_UNROLL
       for (int64_t v = 0; v < kVectors; ++v) {
-        dot = _mm512_dpwssd_epi32(dot, w[v], _mm512_set1_epi32(LoadAs<int32_t>(block.q + 2 * v)));
+        THIMBLE_UNROLL
+        for (int i = 0; i < kTogether; ++i) {
+          const int16_t* q = x[(c + i) * ldx + b].q;
+          dot[i] = _mm512_dpwssd_epi32(dot[i], w[v], _mm512_set1_epi32(LoadAs<int32_t>(q + 2 * v)));
+        }
       }
-      acc[c] = VecFma(_mm512_cvtepi32_ps(dot), VecMul(scale, VecSet(block.scale)), acc[c]);
+      THIMBLE_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        acc[c + i] =
+            VecFma(_mm512_cvtepi32_ps(dot[i]), VecMul(scale, VecSet(x[(c + i) * ldx + b].scale)), acc[c + i]);
+      }
     }
   }
   THIMBLE_UNROLL
