@@ -124,10 +124,11 @@ THIMBLE_INLINE int32_t HighestMagnitudeBits(Floats x, Floats y) {
 }
 // Rounds to the nearest even, stores as bytes and returns the sum of them.
 THIMBLE_INLINE int16_t StoreRounded(Floats x, int8_t* q) {
-  const __m512i whole = _mm512_cvtps_epi32(x);
-  const __m128i bytes = _mm512_cvtepi32_epi8(whole);
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
   memcpy(q, &bytes, sizeof(bytes));
-  return static_cast<int16_t>(_mm512_reduce_add_epi32(whole));
+  // Two sums of eight bytes, each of which is 128 too much.
+  const __m128i sums = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+  return static_cast<int16_t>(_mm_cvtsi128_si32(sums) + _mm_extract_epi32(sums, 2) - 16 * 128);
 }
 
 }  // namespace thimble

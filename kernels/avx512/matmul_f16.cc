@@ -67,8 +67,11 @@ void QuantizeActivations(const float* x, ActivationBlock16* blocks, int64_t n) {
   constexpr float kMost = (1 << kBlockBits) - 1;
   for (int64_t i = 0; i < n; i += 32, ++blocks) {
     const Vec first = VecLoad(x + i), second = VecLoad(x + i + 16);
-    const float largest = VecMaxLane(VecMax(_mm512_abs_ps(first), _mm512_abs_ps(second)));
-    const bool finite = VecSum(VecMul(VecAdd(first, second), VecZero())) == 0.0f;
+    // The bits of magnitudes order as integers; infinity and NaN come last.
+    const int32_t bits = _mm512_reduce_max_epi32(_mm512_max_epi32(
+        _mm512_castps_si512(_mm512_abs_ps(first)), _mm512_castps_si512(_mm512_abs_ps(second))));
+    const bool finite = bits < 0x7f800000;
+    const float largest = LoadAs<float>(&bits);
     const bool zero = largest < 1e-30f;
     const Vec factor = VecSet(finite && !zero ? kMost / largest : 0.0f);
     blocks->scale = !finite ? NAN : zero ? 0.0f : largest / kMost;
