@@ -23,9 +23,18 @@ inline constexpr KnownToken kKnownTokens[] = {
     {"<|fim_middle|>", false}, {"<fim-middle>", false}, {"<fim_middle>", false}, {"<MID>", false},
 };
 
+// With what they begin: most of a vocabulary need not be compared with each of them.
+inline constexpr std::string_view kKnownTokenStarts = "<_[";
+static_assert([] {
+  for (const KnownToken& known : kKnownTokens) {
+    if (kKnownTokenStarts.find(known.text[0]) == std::string_view::npos) return false;
+  }
+  return true;
+}());
+
 // nullptr: not one of them.
 inline const KnownToken* FindKnownToken(std::string_view text) {
-  if (text.empty() || std::string_view("<_[").find(text[0]) == std::string_view::npos) return nullptr;
+  if (text.empty() || kKnownTokenStarts.find(text[0]) == std::string_view::npos) return nullptr;
   for (const KnownToken& known : kKnownTokens) {
     if (known.text == text) return &known;
   }
