@@ -2,62 +2,53 @@
 #include "base/half.h"
 #include "codec/encode.h"
 #include "codec/fit.h"
-#include "codec/planes.h"
+#include "codec/pack.h"
 
 namespace thimble {
 namespace {
 
-template <typename Grid>
-uint16_t EncodeScale(const float* x, const float* w, uint8_t* q) {
-  const uint16_t d = ScaleToHalf(FitScale<Grid, 32>(x, w).scale);
-  RoundToCodes<Grid, 32>(x, HalfToFloat(d), 0, q);
-  return d;
+template <typename Grid, typename Block>
+void EncodeScale(const float* x, const float* w, Block* block) {
+  BlockCodes codes;
+  codes.d = ScaleToHalf(FitScale<Grid, 32>(x, w).scale);
+  RoundToCodes<Grid, 32>(x, HalfToFloat(codes.d), 0, codes.q);
+  PackBlock(codes, block);
 }
 
 template <int kTop, typename Block>
-void EncodeScaleMin(const float* x, const float* w, Block* block, uint8_t* q) {
+void EncodeScaleMin(const float* x, const float* w, Block* block) {
   const ScaleMinFit fit = FitScaleMin<kTop, 32, false>(x, w);
-  block->d = ScaleToHalf(fit.scale);
-  block->m = ScaleToHalf(fit.min);
-  RoundToCodes<Integers<0, kTop>, 32>(x, HalfToFloat(block->d), HalfToFloat(block->m), q);
+  BlockCodes codes;
+  codes.d = ScaleToHalf(fit.scale);
+  codes.m = ScaleToHalf(fit.min);
+  RoundToCodes<Integers<0, kTop>, 32>(x, HalfToFloat(codes.d), HalfToFloat(codes.m), codes.q);
+  PackBlock(codes, block);
 }
 
 }  // namespace
 
 void EncodeBlock(const float* x, const float* w, BlockQ4_0* block) {
-  *block = {};
-  uint8_t q[32];
-  block->d = EncodeScale<Integers<-8, 7>>(x, w, q);
-  PackPlanes<4, 16>(q, 32, block->qs);
+  EncodeScale<Integers<-8, 7>>(x, w, block);
 }
 
 void EncodeBlock(const float* x, const float* w, BlockQ5_0* block) {
-  *block = {};
-  uint8_t q[32];
-  block->d = EncodeScale<Integers<-16, 15>>(x, w, q);
-  PackPlanes<4, 16>(q, 32, block->qs);
-  PackPlanes<1, 1>(q, 32, block->qh, 4);
+  EncodeScale<Integers<-16, 15>>(x, w, block);
 }
 
 void EncodeBlock(const float* x, const float* w, BlockQ8_0* block) {
-  uint8_t q[32];
-  block->d = EncodeScale<Integers<-127, 127>>(x, w, q);
-  for (int i = 0; i < 32; ++i) block->qs[i] = static_cast<int8_t>(q[i] - 127);
+  EncodeScale<Integers<-127, 127>>(x, w, block);
+}
+
+void EncodeBlock(const float* x, const float* w, BlockIQ4_NL* block) {
+  EncodeScale<Iq4Grid>(x, w, block);
 }
 
 void EncodeBlock(const float* x, const float* w, BlockQ4_1* block) {
-  *block = {};
-  uint8_t q[32];
-  EncodeScaleMin<15>(x, w, block, q);
-  PackPlanes<4, 16>(q, 32, block->qs);
+  EncodeScaleMin<15>(x, w, block);
 }
 
 void EncodeBlock(const float* x, const float* w, BlockQ5_1* block) {
-  *block = {};
-  uint8_t q[32];
-  EncodeScaleMin<31>(x, w, block, q);
-  PackPlanes<4, 16>(q, 32, block->qs);
-  PackPlanes<1, 1>(q, 32, block->qh, 4);
+  EncodeScaleMin<31>(x, w, block);
 }
 
 }  // namespace thimble

@@ -32,6 +32,7 @@ void FillRef(KernelTable* table) {
   ref::FillActivations(table);
   ref::FillMatmulQ(table);
   ref::FillAttention(table);
+  ref::FillRound(table);
 }
 
 // A faster tier starts from the table below it, so that it may leave entries out.
@@ -44,6 +45,7 @@ void FillAvx2(KernelTable* table) {
   avx2::FillActivations(table);
   avx2::FillMatmulQ(table);
   avx2::FillAttention(table);
+  avx2::FillRound(table);
   avx2::FillPeak(table);
 }
 
@@ -62,6 +64,7 @@ void FillAvx512(KernelTable* table) {
   avx512::FillMatmulQ(table);
   avx512::FillMatmulF16(table);
   avx512::FillAttention(table);
+  avx512::FillRound(table);
   avx512::FillPeak(table);
 }
 
@@ -117,6 +120,7 @@ void FillNeon(KernelTable* table) {
   neon::FillActivations(table);
   neon::FillMatmulQ(table);
   neon::FillAttention(table);
+  neon::FillRound(table);
 }
 
 void FillNeonDotprod(KernelTable* table) {

@@ -40,6 +40,24 @@ struct alignas(16) ActivationBlock16 {
 };
 static_assert(sizeof(ActivationBlock16) == 80, "the kernels rely on this layout");
 
+// Rows that are rounded at a time, a lane each.
+constexpr int kRoundRows = 32;
+
+// The points onto which weights are rounded: `n_values` ascending values, or, where that is 0, the integers
+// lowest..highest.
+struct RoundGrid {
+  float lowest, highest;
+  const float* values;
+  int n_values;
+};
+
+// The part of a factor H = C C^T (C upper triangular) of a product's Hessian that stands for a run of columns.
+struct RoundFactor {
+  const float* feedback;  // row i, column j < i: C[j][i] / C[i][i]; the rest is not read
+  int64_t ld;             // between rows of `feedback`
+  const float* diagonal;  // C[i][i]
+};
+
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
@@ -114,6 +132,19 @@ struct KernelTable {
   // do not depend on the other rows.
   void (*softmax_step)(int64_t rows, float* scores, const VisibleKeys* visible, float* max, float* sum,
                        float* out, int64_t n);
+
+  // --- Rounding of weights with feedback (LDLQ: Chee et al. 2023, algorithm 3; the same numbers as GPTQ's,
+  // Frantar et al. 2023). A block has n columns of kRoundRows rows, column by column: w the weights, x the same
+  // with what the errors of earlier blocks add.
+  // Column after column, with e[j] = w[j] - (scale * points[j] + min) the errors so far:
+  //   t = x[i] + sum over j < i of e[j] * feedback[i][j], points[i] = the point nearest to (t - min) / scale;
+  // cost = sum over i of (diagonal[i] * (t - scale * points[i] - min))^2. A scale of 0 gives the point nearest
+  // to 0. scale, min, cost: [kRoundRows]; points, errors: [n, kRoundRows].
+  void (*round_block)(const RoundGrid* grid, int n, const float* x, const float* w, const RoundFactor* factor,
+                      const float* scale, const float* min, float* points, float* errors, float* cost);
+  // y[i] = diagonal[i] * (x[i] + sum over j < i of w[j] * feedback[i][j]): coordinates in which the cost is a
+  // plain sum of squares.
+  void (*whiten_block)(int n, const float* x, const float* w, const RoundFactor* factor, float* y);
 
   // --- For benchmarks: runs the tier's densest int8 multiply-add on registers alone, `rounds` times, and
   // returns how many multiply-adds that were: what matmul_q could do at best. Null: not known for this tier.

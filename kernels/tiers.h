@@ -11,6 +11,7 @@
   void FillActivations(KernelTable* table); \
   void FillMatmulQ(KernelTable* table);     \
   void FillAttention(KernelTable* table);   \
+  void FillRound(KernelTable* table);       \
   void FillPeak(KernelTable* table);        \
   }
 

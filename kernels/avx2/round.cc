@@ -1,0 +1,3 @@
+#include "kernels/avx2/simd.h"
+
+#include "kernels/generic/round.inc"

@@ -1,0 +1,3 @@
+#include "kernels/neon/simd.h"
+
+#include "kernels/generic/round.inc"

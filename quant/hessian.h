@@ -1,0 +1,42 @@
+// The second moments of a linear layer's input, and the factor by which rounding errors are fed back.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace thimble {
+
+// H = sum over tokens of weight * x^T x, [n, n] row-major; only the lower triangle is kept. The trace of
+// E H E^T is what an error E [n_out, n] of the layer's weights costs, in the unit that the tokens' weights
+// give it.
+struct Hessian {
+  int64_t n = 0;
+  std::vector<float> h;
+
+  explicit Hessian(int64_t columns) : n(columns), h(static_cast<size_t>(columns * columns)) {}
+  // x [tokens, n], each row already multiplied by the root of its token's weight.
+  void Add(ThreadPool& pool, const KernelTable& kernels, const float* x, int64_t tokens);
+  float diagonal(int64_t i) const { return h[static_cast<size_t>(i * n + i)]; }
+};
+
+// H + damping = C C^T with C upper triangular, as round_block wants it.
+struct HessianFactor {
+  int64_t n = 0;
+  std::vector<float> feedback;  // [n, n]: row i, column j < i: C[j][i] / C[i][i]
+  std::vector<float> diagonal;  // [n]: C[i][i]
+
+  RoundFactor Columns(int64_t begin) const {
+    return {feedback.data() + begin * n + begin, n, diagonal.data() + begin};
+  }
+};
+
+// `damping` times the mean of the diagonal is added to it (Frantar et al. 2023, section 3.3: 0.01). Error
+// kInvalidArgument: numbers that are not finite.
+Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, const Hessian& hessian,
+                                float damping = 0.01f);
+
+}  // namespace thimble
