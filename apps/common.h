@@ -22,6 +22,7 @@ namespace thimble {
 void AddInspect(CLI::App& app);
 void AddConvert(CLI::App& app);
 void AddQuantize(CLI::App& app);
+void AddFit(CLI::App& app);
 void AddDequantize(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddReport(CLI::App& app);

@@ -4,6 +4,7 @@
 
 #include "apps/common.h"
 #include "base/clock.h"
+#include "quant/calibrated_rounding.h"
 #include "quant/export_plan.h"
 
 namespace thimble {
@@ -50,6 +51,8 @@ struct QuantizeFlags {
   std::vector<std::string> tensor_types;
   MixOptions mix;
   int threads = 0;
+  std::string method = "rtn", calibration;
+  int64_t windows = 0;
 };
 
 Status Quantize(QuantizeFlags& flags, const std::string& stage) {
@@ -68,8 +71,27 @@ Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   RETURN_IF_ERROR(ApplyMix(mix, plan));
   ThreadPool pool(flags.threads);
   const std::string title = stage + " to " + row->name;
+  RoundingFor rounding;
+  Calibration calibration;
+  LoadedModel loaded;
+  if (!flags.calibration.empty()) {
+    ASSIGN_OR_RETURN(loaded, LoadModel(flags.in));
+    ASSIGN_OR_RETURN(const std::string text, ReadTextOrStdin(flags.calibration));
+    std::vector<TokenId> tokens = loaded.tokenizer->Encode(text, true, false);
+    std::vector<std::vector<TokenId>> windows;
+    for (size_t i = 0; i + 512 <= tokens.size(); i += 512) {
+      windows.emplace_back(tokens.begin() + static_cast<int64_t>(i),
+                           tokens.begin() + static_cast<int64_t>(i) + 512);
+    }
+    if (flags.windows > 0 && static_cast<int64_t>(windows.size()) > flags.windows)
+      windows.resize(flags.windows);
+    ASSIGN_OR_RETURN(calibration, Calibrate({.pool = pool, .compute = Compute::kF32}, *loaded.model, windows,
+                                            TerminalProgress()));
+    rounding = RoundingBy(flags.method == "imatrix" ? RoundingMethod::kImatrix : RoundingMethod::kGptq,
+                          calibration, loaded.model->config(), pool);
+  }
   ASSIGN_OR_RETURN(const ExportStats stats,
-                   WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title));
+                   WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title, rounding));
   PrintSummary(plan, stats, flags.out, Seconds() - begin);
   return {};
 }
@@ -100,6 +122,9 @@ void AddQuantize(CLI::App& app) {
       "first match wins; repeatable");
   command->add_option("--output-tensor-type", flags->output_type, "Type of output.weight");
   command->add_option("--token-embedding-type", flags->embedding_type, "Type of token_embd.weight");
+  command->add_option("--method", flags->method, "x");
+  command->add_option("--calibration", flags->calibration, "x");
+  command->add_option("--windows", flags->windows, "x");
   command->add_flag("--pure", flags->mix.pure, "One type for all matrices, without the mix's exceptions");
   command->footer(
       "Types by tensor, and what rows that are not whole blocks fall back to, are llama.cpp's. A model that "

@@ -15,6 +15,7 @@ struct ForwardState {
   const Model& model;
   std::span<const AppliedAdapter> adapters;
   KvCache* cache = nullptr;
+  LayerObserver* observer = nullptr;
   std::vector<AttentionSegment> segments;  // none with a cache
   RopeTable rope, rope_local;
 
@@ -22,11 +23,12 @@ struct ForwardState {
   template <size_t n>
   std::array<Tensor, n> Apply(const Context& ctx, int64_t layer, const Slot (&slots)[n],
                               const LinearInput& input) const {
-    const LinearInput x = adapters.empty() ? input : input.Whole(ctx);
+    const LinearInput x = adapters.empty() && observer == nullptr ? input : input.Whole(ctx);
     const Weight* weights[n];
     for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
     std::array<Tensor, n> y;
     Linear(ctx, weights, x, y);
+    if (observer != nullptr) Observe(ctx, layer, slots, x.Whole(ctx), y);
     for (const AppliedAdapter& applied : adapters) {
       for (size_t i = 0; i < n; ++i) {
         const LoraModule& module = applied.adapter->layers[layer][static_cast<size_t>(slots[i])];
@@ -38,6 +40,17 @@ struct ForwardState {
       }
     }
     return y;
+  }
+
+  void Observe(const Context& ctx, int64_t layer, std::span<const Slot> slots, const Tensor& x,
+               std::span<const Tensor> y) const {
+    observer->OnInput(layer, slots, x);
+    if (!ctx.Records({x})) return;
+    for (size_t i = 0; i < slots.size(); ++i) {
+      ctx.tape->Record([observer = observer, layer, slot = slots[i], x, y = y[i]] {
+        observer->OnGradient(layer, slot, x, y);
+      });
+    }
   }
 
   // Over the batch, or over the cache, to which the keys and values are added.
@@ -176,9 +189,10 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   CHECK(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) == n_tokens);
   CHECK(input.cache == nullptr || (lengths.size() == 1 && ctx.tape == nullptr &&
                                    input.cache->length() + n_tokens <= input.cache->capacity()));
+  CHECK(input.observer == nullptr || !input.checkpoint);
   if (input.cache != nullptr) input.cache->Reserve(input.cache->length() + n_tokens);
 
-  ForwardState state{.model = model, .adapters = input.adapters, .cache = input.cache};
+  ForwardState state{.model = model, .adapters = input.adapters, .cache = input.cache, .observer = input.observer};
   const auto positions = Positions(input, lengths);
   state.rope = MakeRopeTable(positions, model.rope_frequencies(false), c.rope_style);
   state.rope_local = c.has_local_layers() && c.rope_theta_local > 0
@@ -194,6 +208,8 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
 
   const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
   Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  // A frozen model's gradients are wanted only where someone looks at them.
+  if (ctx.tape != nullptr && input.observer != nullptr) x.set_requires_grad(true);
   const auto saved =
       ctx.tape != nullptr && input.checkpoint ? std::make_shared<const SavedState>(state) : nullptr;
   for (int64_t i = 0; i < c.n_layers; ++i) {

@@ -99,6 +99,15 @@ class KvCache {
   std::vector<uint8_t*> blocks_;
 };
 
+// Sees what goes into the linear layers of a forward pass, and the gradients of what comes out.
+struct LayerObserver {
+  virtual ~LayerObserver() = default;
+  // x [tokens, n_in] goes into the linear layers `slots` of layer `layer`.
+  virtual void OnInput(int64_t /*layer*/, std::span<const Slot> /*slots*/, const Tensor& /*x*/) {}
+  // With a tape, in the backward pass: y [tokens, n_out], which x gave, has its whole gradient.
+  virtual void OnGradient(int64_t /*layer*/, Slot /*slot*/, const Tensor& /*x*/, const Tensor& /*y*/) {}
+};
+
 struct ForwardInput {
   std::span<const int32_t> tokens;  // ids in range (CHECKed)
   // Without a cache: the lengths of the sequences that stand one after another in `tokens`, each starting at
@@ -109,6 +118,7 @@ struct ForwardInput {
   std::span<const AppliedAdapter> adapters = {};
   // Training: keep only each layer's input and run the layer again in the backward pass (Chen et al. 2016).
   bool checkpoint = false;
+  LayerObserver* observer = nullptr;  // without `checkpoint` (CHECKed)
 };
 
 // Hidden states after the output norm, [tokens, d_model].

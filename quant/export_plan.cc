@@ -126,7 +126,8 @@ void ExportStats::Add(TensorReport report) {
 }
 
 Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string& path, ThreadPool& pool,
-                                      const ProgressFn& progress, const std::string& stage) {
+                                      const ProgressFn& progress, const std::string& stage,
+                                      const RoundingFor& rounding) {
   RETURN_IF_ERROR(CheckOutputFile(plan.source.path, path));
   std::vector<TensorDeclaration> declarations;
   for (const ExportTensor& t : plan.tensors) declarations.push_back({t.name, t.type, t.shape()});
@@ -134,8 +135,13 @@ Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string&
   TensorStreamer streamer(pool, progress, stage, plan.source.path, SourceBytes(plan.tensors));
   ExportStats stats;
   for (const ExportTensor& t : plan.tensors) {
-    ASSIGN_OR_RETURN(TensorReport report,
-                     streamer.Write(t, [&](std::span<const uint8_t> bytes) { return writer.Write(bytes); }));
+    TensorRounding how;
+    if (rounding && Info(t.type).quantized) {
+      ASSIGN_OR_RETURN(how, rounding(t));
+    }
+    ASSIGN_OR_RETURN(TensorReport report, streamer.Write(t, how, [&](std::span<const uint8_t> bytes) {
+      return writer.Write(bytes);
+    }));
     stats.Add(std::move(report));
   }
   RETURN_IF_ERROR(writer.Finish());

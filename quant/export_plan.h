@@ -58,8 +58,10 @@ uint64_t FileBytes(const ModelFile& file);
 // Refuses what could not be written once all the work is done: a folder, or the file that is read.
 Status CheckOutputFile(const std::string& source, const std::string& path);
 
-// Streams tensor by tensor; the file appears whole or not at all.
+// Streams tensor by tensor; the file appears whole or not at all. `rounding` is asked for each tensor that is
+// quantized when its turn comes; null: every weight counts alike.
 Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string& path, ThreadPool& pool,
-                                      const ProgressFn& progress, const std::string& stage);
+                                      const ProgressFn& progress, const std::string& stage,
+                                      const RoundingFor& rounding = nullptr);
 
 }  // namespace thimble

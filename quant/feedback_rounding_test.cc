@@ -77,7 +77,8 @@ TEST(HessianTest, FactorsGiveTheHessianBack) {
       if (j > i) continue;
       double sum = 0;
       for (int64_t k = i; k < kColumns; ++k) sum += c(i, k) * c(j, k);
-      const double expected = in.hessian.h[static_cast<size_t>(i * kColumns + j)] + (i == j ? 1e-4 * mean : 0);
+      const double expected =
+          in.hessian.h[static_cast<size_t>(i * kColumns + j)] + (i == j ? 1e-4 * mean : 0);
       EXPECT_NEAR(sum, expected, 1e-4 * mean) << i << " " << j;
     }
   }

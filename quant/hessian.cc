@@ -69,11 +69,16 @@ void Hessian::Add(ThreadPool& pool, const KernelTable& kernels, const float* x, 
   });
 }
 
+double Hessian::trace() const {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += diagonal(i);
+  return sum;
+}
+
 Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, const Hessian& hessian,
                                 float damping) {
   const int64_t n = hessian.n;
-  double trace = 0;
-  for (int64_t i = 0; i < n; ++i) trace += hessian.diagonal(i);
+  const double trace = hessian.trace();
   if (!std::isfinite(trace)) {
     return MakeError(ErrorCode::kInvalidArgument, "the statistics of a layer's input are not finite");
   }

@@ -20,6 +20,7 @@ struct Hessian {
   explicit Hessian(int64_t columns) : n(columns), h(static_cast<size_t>(columns * columns)) {}
   // x [tokens, n], each row already multiplied by the root of its token's weight.
   void Add(ThreadPool& pool, const KernelTable& kernels, const float* x, int64_t tokens);
+  double trace() const;
   float diagonal(int64_t i) const { return h[static_cast<size_t>(i * n + i)]; }
 };
 

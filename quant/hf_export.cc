@@ -113,9 +113,9 @@ Result<ExportStats> WriteWeights(const std::vector<ExportTensor>& tensors, const
                      SafetensorsWriter::Create(directory + "/" + shard.name, declarations));
     SafetensorsWriter& writer = writers.emplace_back(std::move(created));
     for (size_t i = shard.begin; i < shard.end; ++i) {
-      ASSIGN_OR_RETURN(TensorReport report, streamer.Write(tensors[i], [&](std::span<const uint8_t> bytes) {
-        return writer.Write(bytes);
-      }));
+      ASSIGN_OR_RETURN(TensorReport report,
+                       streamer.Write(tensors[i], {},
+                                      [&](std::span<const uint8_t> bytes) { return writer.Write(bytes); }));
       stats.Add(std::move(report));
     }
   }

@@ -7,12 +7,12 @@
 
 #include "codec/codec.h"
 #include "model/adapter.h"
+#include "quant/feedback_rounding.h"
 
 namespace thimble {
 namespace {
 
-constexpr int64_t kSlabWeights = 1 << 22;   // 16 MB in F32: enough for all threads, little beside a model
-constexpr int64_t kPieceWeights = 1 << 15;  // that a thread takes at once
+constexpr int64_t kSlabWeights = 1 << 22;  // 16 MB in F32: enough for all threads, little beside a model
 
 }  // namespace
 
@@ -51,36 +51,48 @@ uint64_t SourceBytes(std::span<const ExportTensor> tensors) {
   return bytes;
 }
 
-void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, int64_t begin, int64_t end) {
+void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const TensorRounding& rounding,
+                                int64_t begin, int64_t end) {
   const size_t cols = static_cast<size_t>(rows.cols);
-  scratch_.resize(2 * cols * static_cast<size_t>(pool_.n_threads()));
+  scratch_.resize((kRoundRows + 1) * cols * static_cast<size_t>(pool_.n_threads()));
   error_.assign(static_cast<size_t>(end - begin), 0);
   sum_.assign(static_cast<size_t>(end - begin), 0);
   // The codec saturates, which no one who dequantizes would want.
   const float limit = t.type == WeightType::kF16 ? 65504.0f : std::numeric_limits<float>::max();
   const float shift = t.transform != GgufTransform::kPlusOne ? 0.0f : t.undo ? -1.0f : 1.0f;
-  const int64_t grain = std::max<int64_t>(1, kPieceWeights / std::max<int64_t>(1, rows.cols));
-  pool_.ParallelFor(end - begin, grain, [&](int64_t first, int64_t last, int thread) {
-    float* x = scratch_.data() + 2 * cols * static_cast<size_t>(thread);
-    float* y = x + cols;
+  const float* importance = rounding.importance.empty() ? nullptr : rounding.importance.data();
+  pool_.ParallelFor(end - begin, kRoundRows, [&](int64_t first, int64_t last, int thread) {
+    float* x = scratch_.data() + (kRoundRows + 1) * cols * static_cast<size_t>(thread);
+    float* y = x + kRoundRows * cols;
+    uint8_t* out = slab_.data() + static_cast<size_t>(first) * rows.bytes;
     for (int64_t i = first; i < last; ++i) {
-      const uint8_t* source =
-          t.source.bytes.data() + static_cast<size_t>(SourceRow(t, begin + i)) * rows.source_bytes;
-      uint8_t* out = slab_.data() + static_cast<size_t>(i) * rows.bytes;
-      DecodeRow(t.source.type, source, x, rows.cols);
+      float* row = x + static_cast<size_t>(i - first) * cols;
+      const size_t source = static_cast<size_t>(SourceRow(t, begin + i)) * rows.source_bytes;
+      DecodeRow(t.source.type, t.source.bytes.data() + source, row, rows.cols);
       if (shift != 0) {
-        for (size_t j = 0; j < cols; ++j) x[j] += shift;
+        for (size_t j = 0; j < cols; ++j) row[j] += shift;
       }
-      EncodeRow(t.type, x, out, rows.cols);
-      DecodeRow(t.type, out, y, rows.cols);
+    }
+    if (rounding.factor && Info(t.type).quantized) {
+      double costs[kRoundRows];
+      RoundWithFeedback(Kernels(), t.type, last - first, x, rows.cols, *rounding.factor, out, costs);
+    } else {
+      for (int64_t i = first; i < last; ++i) {
+        EncodeRow(t.type, x + static_cast<size_t>(i - first) * cols,
+                  out + static_cast<size_t>(i - first) * rows.bytes, rows.cols, importance);
+      }
+    }
+    for (int64_t i = first; i < last; ++i) {
+      const float* row = x + static_cast<size_t>(i - first) * cols;
+      DecodeRow(t.type, out + static_cast<size_t>(i - first) * rows.bytes, y, rows.cols);
       double error = 0, sum = 0;
       for (size_t j = 0; j < cols; ++j) {
-        const double difference = static_cast<double>(x[j]) - y[j];
-        error += std::abs(x[j]) <= limit ? difference * difference : HUGE_VAL;
-        sum += static_cast<double>(x[j]) * x[j];
+        const double difference = static_cast<double>(row[j]) - y[j];
+        error += std::abs(row[j]) <= limit ? difference * difference : HUGE_VAL;
+        sum += static_cast<double>(row[j]) * row[j];
       }
-      error_[i] = error;
-      sum_[i] = sum;
+      error_[static_cast<size_t>(i)] = error;
+      sum_[static_cast<size_t>(i)] = sum;
     }
   });
 }
@@ -106,7 +118,8 @@ Status TensorStreamer::Report(const std::string& note, uint64_t bytes) {
   return {};
 }
 
-Result<TensorReport> TensorStreamer::Write(const ExportTensor& t, const ByteSink& sink) {
+Result<TensorReport> TensorStreamer::Write(const ExportTensor& t, const TensorRounding& rounding,
+                                           const ByteSink& sink) {
   CHECK(t.transform != GgufTransform::kPermuteHeads || t.head_dim > 0);
   const Rows rows(t);
   TensorReport report{.name = t.name, .from = t.source.type, .to = t.type, .wanted = t.wanted};
@@ -123,7 +136,7 @@ Result<TensorReport> TensorStreamer::Write(const ExportTensor& t, const ByteSink
                     t.source.bytes.data() + static_cast<size_t>(SourceRow(t, i)) * rows.bytes, rows.bytes);
       }
     } else {
-      EncodeRows(t, rows, begin, end);
+      EncodeRows(t, rows, rounding, begin, end);
       for (double e : error_) report.squared_error += e;
       for (double s : sum_) report.squared_sum += s;
       RETURN_IF_ERROR(CheckSums(t, report));

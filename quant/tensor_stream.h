@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "formats/tensor_table.h"
 #include "model/arch.h"
+#include "quant/hessian.h"
 
 namespace thimble {
 
@@ -28,6 +30,13 @@ struct ExportTensor {
 
   const std::vector<int64_t>& shape() const { return source.shape; }
 };
+
+// How a tensor's weights are rounded, beyond what its type says.
+struct TensorRounding {
+  std::vector<float> importance;        // [columns], of each column's error; empty: all alike
+  std::optional<HessianFactor> factor;  // errors are fed back; importance does not count then
+};
+using RoundingFor = std::function<Result<TensorRounding>(const ExportTensor&)>;
 
 // What writing one tensor cost.
 struct TensorReport {
@@ -55,12 +64,14 @@ class TensorStreamer {
 
   // Rows of the same type that need no arithmetic are copied bit for bit. Errors: the sink's; kCorrupt for
   // values that are not finite; kInvalidArgument for values beyond the new type's range; kCancelled.
-  Result<TensorReport> Write(const ExportTensor& tensor, const ByteSink& sink);
+  Result<TensorReport> Write(const ExportTensor& tensor, const TensorRounding& rounding,
+                             const ByteSink& sink);
 
  private:
   struct Rows;
   Status CheckSums(const ExportTensor& tensor, const TensorReport& report) const;
-  void EncodeRows(const ExportTensor& tensor, const Rows& rows, int64_t begin, int64_t end);
+  void EncodeRows(const ExportTensor& tensor, const Rows& rows, const TensorRounding& rounding, int64_t begin,
+                  int64_t end);
   Status Report(const std::string& note, uint64_t bytes);
 
   ThreadPool& pool_;

@@ -1,0 +1,167 @@
+#include "quant/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 64;  // logits of a 262,144-token vocabulary for 64 rows are 67 MB
+
+double Square(const float* x, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return sum;
+}
+
+// Adds sum over tokens of weights[t] * x_t^T x_t / scale.
+void AddWeighted(const Context& ctx, const Tensor& x, const std::vector<double>& weights, Hessian& hessian) {
+  Tensor scaled = Tensor::Empty(x.rows(), x.cols());
+  ctx.pool.ParallelFor(x.rows(), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float root = static_cast<float>(std::sqrt(weights[static_cast<size_t>(t)]));
+      for (int64_t i = 0; i < x.cols(); ++i) scaled.row(t)[i] = root * x.row(t)[i];
+    }
+  });
+  hessian.Add(ctx.pool, ctx.kernels, scaled.data(), x.rows());
+}
+
+class Collector : public LayerObserver {
+ public:
+  Collector(const Context& ctx, const Model& model) : ctx_(ctx), model_(model) {
+    for (const Layer& layer : model.layers()) {
+      auto& statistics = calibration_.layers.emplace_back();
+      information_.emplace_back();
+      for (size_t s = 0; s < kNumLinearSlots; ++s) Size(layer.linear[s], statistics[s]);
+    }
+    Size(model.output(), calibration_.output);
+  }
+
+  void OnGradient(int64_t layer, Slot slot, const Tensor& x, const Tensor& y) override {
+    LayerStatistics& s = calibration_.layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
+    const int64_t n_out = y.cols();
+    const float* g = y.grad();
+    std::vector<double> weights(static_cast<size_t>(x.rows()));
+    double& information = information_[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      const double weight = Square(g + t * n_out, n_out) / static_cast<double>(n_out);
+      information += weight * Square(x.row(t), x.cols());
+      weights[static_cast<size_t>(t)] = std::sqrt(weight);
+      for (int64_t r = 0; r < n_out; ++r)
+        s.row_weights[static_cast<size_t>(r)] += g[t * n_out + r] * g[t * n_out + r];
+    }
+    AddWeighted(ctx_, x, weights, s.hessian);
+  }
+
+  void Window(std::span<const int32_t> tokens);
+  Calibration Finish();
+
+ private:
+  static void Size(const Weight& w, LayerStatistics& statistics) {
+    statistics.hessian = Hessian(w.n_in);
+    statistics.row_weights.resize(static_cast<size_t>(w.n_out));
+  }
+  void Labels(const Tensor& hidden, int64_t begin, int64_t n);
+
+  const Context& ctx_;
+  const Model& model_;
+  Calibration calibration_;
+  std::vector<std::array<double, kNumLinearSlots>> information_;  // sums of |g|^2 / n_out * |x|^2
+  std::mt19937_64 random_{0};
+};
+
+// Gradients of -log p(label) for labels drawn from p, for rows [begin, begin + n) of the hidden states.
+void Collector::Labels(const Tensor& hidden, int64_t begin, int64_t n) {
+  Tape tape;
+  Context ctx = ctx_;
+  ctx.tape = &tape;
+  Tensor rows = Tensor::Empty(n, hidden.cols());
+  std::memcpy(rows.data(), hidden.row(begin), static_cast<size_t>(rows.size()) * sizeof(float));
+  rows.set_requires_grad(true);
+  const Tensor logits = Logits(ctx, model_, rows);
+  const int64_t vocab = logits.cols();
+  std::vector<double> draws(static_cast<size_t>(n)), weights(draws.size());
+  for (double& draw : draws) draw = std::uniform_real_distribution<double>()(random_);
+  float* grad = logits.grad();
+  ctx.pool.ParallelFor(n, 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t i = first; i < last; ++i) {
+      float* p = grad + i * vocab;
+      std::memcpy(p, logits.row(i), static_cast<size_t>(vocab) * sizeof(float));
+      ctx.kernels.softmax(p, vocab);
+      double left = draws[static_cast<size_t>(i)], expected = 0;
+      int64_t label = 0;
+      for (int64_t v = 0; v < vocab; ++v) {
+        expected += static_cast<double>(p[v]) * (1 - p[v]);
+        left -= p[v];
+        if (left > 0) label = std::min(v + 1, vocab - 1);
+      }
+      weights[static_cast<size_t>(i)] = expected / static_cast<double>(vocab);
+      p[label] -= 1;
+    }
+  });
+  LayerStatistics& out = calibration_.output;
+  ctx.pool.ParallelFor(vocab, 4096, [&](int64_t first, int64_t last, int) {
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t v = first; v < last; ++v) {
+        out.row_weights[static_cast<size_t>(v)] += grad[i * vocab + v] * grad[i * vocab + v];
+      }
+    }
+  });
+  AddWeighted(ctx, rows, weights, out.hessian);
+  tape.Backward();
+  std::memcpy(hidden.grad() + begin * hidden.cols(), rows.grad(),
+              static_cast<size_t>(rows.size()) * sizeof(float));
+}
+
+void Collector::Window(std::span<const int32_t> tokens) {
+  Tape tape;
+  Context ctx = ctx_;
+  ctx.tape = &tape;
+  const Tensor hidden = ForwardHidden(ctx, model_, {.tokens = tokens, .observer = this});
+  for (int64_t row = 0; row < hidden.rows(); row += kRowsAtOnce) {
+    Labels(hidden, row, std::min(kRowsAtOnce, hidden.rows() - row));
+  }
+  tape.Backward();
+  calibration_.n_tokens += static_cast<int64_t>(tokens.size());
+}
+
+Calibration Collector::Finish() {
+  const double per_token = 1 / static_cast<double>(std::max<int64_t>(calibration_.n_tokens, 1));
+  const auto finish = [&](LayerStatistics& s, double scale) {
+    for (float& h : s.hessian.h) h *= static_cast<float>(scale * per_token);
+    double sum = 0;
+    for (const float w : s.row_weights) sum += w;
+    const double mean = sum / static_cast<double>(s.row_weights.size());
+    for (float& w : s.row_weights) w = mean > 0 ? static_cast<float>(w / mean) : 1.0f;
+  };
+  for (size_t i = 0; i < calibration_.layers.size(); ++i) {
+    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
+      LayerStatistics& s = calibration_.layers[i][slot];
+      const double trace = s.hessian.trace();
+      finish(s, trace > 0 ? information_[i][slot] / trace : 1);
+    }
+  }
+  finish(calibration_.output, 1);
+  return std::move(calibration_);
+}
+
+}  // namespace
+
+Result<Calibration> Calibrate(const Context& ctx, const Model& model,
+                              const std::vector<std::vector<int32_t>>& windows, const ProgressFn& progress) {
+  Collector collector(ctx, model);
+  double done = 0, total = 0;
+  for (const auto& window : windows) total += static_cast<double>(window.size());
+  for (const auto& window : windows) {
+    collector.Window(window);
+    done += static_cast<double>(window.size());
+    if (progress && !progress({"calibrate", done, total, "tokens", ""})) {
+      return MakeError(ErrorCode::kCancelled, "calibrate: cancelled");
+    }
+  }
+  return collector.Finish();
+}
+
+}  // namespace thimble

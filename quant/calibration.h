@@ -1,0 +1,38 @@
+// What a model's layers see on calibration text, and how much its predictions depend on them.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/result.h"
+#include "model/model.h"
+#include "quant/hessian.h"
+
+namespace thimble {
+
+// Of one matrix [n_out, n_in]: with an error E of the weights, the model's predictions move by
+// KL(before || after) ~ sum over rows r of row_weights[r] * e_r H e_r^T / 2, in nats per token of the text,
+// as far as the matrix is concerned alone.
+//
+// H is the mean over tokens of |g|^2 / n_out * x^T x, with g the gradient of the layer's output under labels
+// drawn from the model's own predictions: the Fisher information, taken as a product of inputs' and outputs'
+// parts (Martens & Grosse 2015; van der Ouderaa et al. 2024).
+// One drawn label makes |g|^2 noisy; with |g| instead the rounding that follows is measurably better.
+// row_weights have a mean of 1.
+struct LayerStatistics {
+  Hessian hessian{0};
+  std::vector<float> row_weights;  // [n_out]
+};
+
+struct Calibration {
+  int64_t n_tokens = 0;
+  std::vector<std::array<LayerStatistics, kNumLinearSlots>> layers;
+  LayerStatistics output;  // of the output matrix, which is also the embedding where they are tied
+};
+
+// Windows of tokens, each a text of its own. Deterministic for a number of threads. Error: kCancelled.
+Result<Calibration> Calibrate(const Context& ctx, const Model& model,
+                              const std::vector<std::vector<int32_t>>& windows, const ProgressFn& progress);
+
+}  // namespace thimble
