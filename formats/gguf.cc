@@ -378,47 +378,63 @@ Status CheckDeclaration(const std::string& path, const GgufWriter::Declaration& 
   return {};
 }
 
-}  // namespace
-
-Result<GgufWriter> GgufWriter::Create(const std::string& path, const Metadata& metadata,
-                                      const std::vector<Declaration>& tensors) {
-  for (const Declaration& tensor : tensors) RETURN_IF_ERROR(CheckDeclaration(path, tensor));
-  ASSIGN_OR_RETURN(const uint32_t alignment, Alignment(metadata, path));
-
-  std::string header;
-  Append(&header, kMagic);
-  Append(&header, kVersion);
-  Append<uint64_t>(&header, tensors.size());
-  Append<uint64_t>(&header, metadata.entries().size());
-  for (const auto& [key, value] : metadata.entries()) {
-    AppendString(&header, key);
-    AppendValue(&header, value);
-  }
+struct Header {
+  std::string bytes;  // up to the tensors' data
   std::vector<uint64_t> sizes;
+  uint32_t alignment;
+  uint64_t file_bytes;
+};
+
+Result<Header> MakeHeader(const std::string& path, const Metadata& metadata,
+                          const std::vector<GgufWriter::Declaration>& tensors) {
+  for (const GgufWriter::Declaration& tensor : tensors) RETURN_IF_ERROR(CheckDeclaration(path, tensor));
+  Header header;
+  ASSIGN_OR_RETURN(header.alignment, Alignment(metadata, path));
+  std::string& out = header.bytes;
+  Append(&out, kMagic);
+  Append(&out, kVersion);
+  Append<uint64_t>(&out, tensors.size());
+  Append<uint64_t>(&out, metadata.entries().size());
+  for (const auto& [key, value] : metadata.entries()) {
+    AppendString(&out, key);
+    AppendValue(&out, value);
+  }
   uint64_t offset = 0;
-  for (const Declaration& tensor : tensors) {
-    AppendString(&header, tensor.name);
-    Append(&header, static_cast<uint32_t>(tensor.shape.size()));
-    for (auto d = tensor.shape.rbegin(); d != tensor.shape.rend(); ++d)
-      Append(&header, static_cast<uint64_t>(*d));
-    Append(&header, static_cast<uint32_t>(tensor.type));
-    Append(&header, offset);
+  for (const GgufWriter::Declaration& tensor : tensors) {
+    AppendString(&out, tensor.name);
+    Append(&out, static_cast<uint32_t>(tensor.shape.size()));
+    for (auto d = tensor.shape.rbegin(); d != tensor.shape.rend(); ++d) Append(&out, static_cast<uint64_t>(*d));
+    Append(&out, static_cast<uint32_t>(tensor.type));
+    Append(&out, offset);
     const std::optional<uint64_t> size = TensorBytes(Info(tensor.type), tensor.shape);
     if (!size) {
       return MakeError(ErrorCode::kInvalidArgument, "{}: the size of tensor '{}' overflows", path,
                        tensor.name);
     }
-    sizes.push_back(*size);
-    offset += RoundUp(*size, alignment);
+    header.sizes.push_back(*size);
+    offset += RoundUp(*size, header.alignment);
   }
-  header.resize(RoundUp(header.size(), alignment), '\0');
+  out.resize(RoundUp(out.size(), header.alignment), '\0');
+  header.file_bytes = out.size() + offset;
+  return header;
+}
 
+}  // namespace
+
+Result<uint64_t> GgufWriter::FileBytes(const Metadata& metadata, const std::vector<Declaration>& tensors) {
+  ASSIGN_OR_RETURN(const Header header, MakeHeader("GGUF", metadata, tensors));
+  return header.file_bytes;
+}
+
+Result<GgufWriter> GgufWriter::Create(const std::string& path, const Metadata& metadata,
+                                      const std::vector<Declaration>& tensors) {
+  ASSIGN_OR_RETURN(Header header, MakeHeader(path, metadata, tensors));
   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-  RETURN_IF_ERROR(file.Write(header));
+  RETURN_IF_ERROR(file.Write(header.bytes));
   GgufWriter writer(std::move(file));
   writer.path_ = path;
-  writer.alignment_ = alignment;
-  writer.sizes_ = std::move(sizes);
+  writer.alignment_ = header.alignment;
+  writer.sizes_ = std::move(header.sizes);
   return writer;
 }
 

@@ -35,6 +35,8 @@ class GgufWriter {
   // Refuses names over 64 bytes, more than 4 dimensions and rows that are not whole blocks.
   static Result<GgufWriter> Create(const std::string& path, const Metadata& metadata,
                                    const std::vector<Declaration>& tensors);
+  // Of the file that Create would begin: header and tensors.
+  static Result<uint64_t> FileBytes(const Metadata& metadata, const std::vector<Declaration>& tensors);
   // The next tensor's data, whole or in pieces; checked against the declaration.
   Status Write(std::span<const uint8_t> bytes);
   Status Finish();

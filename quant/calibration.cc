@@ -39,6 +39,14 @@ class Collector : public LayerObserver {
     Size(model.output(), calibration_.output);
   }
 
+  void OnInput(int64_t layer, std::span<const Slot> slots, const Tensor& x) override {
+    auto& statistics = calibration_.layers[static_cast<size_t>(layer)];
+    AddSquares(x, statistics[static_cast<size_t>(slots[0])].mean_squares);
+    for (const Slot slot : slots) {
+      statistics[static_cast<size_t>(slot)].mean_squares =
+          statistics[static_cast<size_t>(slots[0])].mean_squares;
+    }
+  }
   void OnGradient(int64_t layer, Slot slot, const Tensor& x, const Tensor& y) override {
     LayerStatistics& s = calibration_.layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
     const int64_t n_out = y.cols();
@@ -62,6 +70,12 @@ class Collector : public LayerObserver {
   static void Size(const Weight& w, LayerStatistics& statistics) {
     statistics.hessian = Hessian(w.n_in);
     statistics.row_weights.resize(static_cast<size_t>(w.n_out));
+    statistics.mean_squares.resize(static_cast<size_t>(w.n_in));
+  }
+  static void AddSquares(const Tensor& x, std::vector<float>& sums) {
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] += x.row(t)[i] * x.row(t)[i];
+    }
   }
   void Labels(const Tensor& hidden, int64_t begin, int64_t n);
 
@@ -110,6 +124,7 @@ void Collector::Labels(const Tensor& hidden, int64_t begin, int64_t n) {
     }
   });
   AddWeighted(ctx, rows, weights, out.hessian);
+  AddSquares(rows, out.mean_squares);
   tape.Backward();
   std::memcpy(hidden.grad() + begin * hidden.cols(), rows.grad(),
               static_cast<size_t>(rows.size()) * sizeof(float));
@@ -131,6 +146,7 @@ Calibration Collector::Finish() {
   const double per_token = 1 / static_cast<double>(std::max<int64_t>(calibration_.n_tokens, 1));
   const auto finish = [&](LayerStatistics& s, double scale) {
     for (float& h : s.hessian.h) h *= static_cast<float>(scale * per_token);
+    for (float& x : s.mean_squares) x *= static_cast<float>(per_token);
     double sum = 0;
     for (const float w : s.row_weights) sum += w;
     const double mean = sum / static_cast<double>(s.row_weights.size());

@@ -22,7 +22,8 @@ namespace thimble {
 // row_weights have a mean of 1.
 struct LayerStatistics {
   Hessian hessian{0};
-  std::vector<float> row_weights;  // [n_out]
+  std::vector<float> row_weights;   // [n_out]
+  std::vector<float> mean_squares;  // [n_in]: of the input, every token alike
 };
 
 struct Calibration {

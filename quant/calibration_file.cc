@@ -1,0 +1,98 @@
+#include "quant/calibration_file.h"
+
+#include <cstring>
+
+#include "formats/gguf.h"
+
+namespace thimble {
+namespace {
+
+constexpr const char* kType = "calibration";
+
+// A layer's statistics in one row: the lower triangle of H, row_weights, mean_squares.
+int64_t RowSize(int64_t n_in, int64_t n_out) {
+  return n_in * (n_in + 1) / 2 + n_out + n_in;
+}
+
+std::vector<float> Flatten(const LayerStatistics& s) {
+  std::vector<float> row;
+  const int64_t n = s.hessian.n;
+  row.reserve(static_cast<size_t>(RowSize(n, static_cast<int64_t>(s.row_weights.size()))));
+  for (int64_t i = 0; i < n; ++i) {
+    row.insert(row.end(), s.hessian.h.begin() + i * n, s.hessian.h.begin() + i * n + i + 1);
+  }
+  row.insert(row.end(), s.row_weights.begin(), s.row_weights.end());
+  row.insert(row.end(), s.mean_squares.begin(), s.mean_squares.end());
+  return row;
+}
+
+LayerStatistics Unflatten(const float* row, int64_t n_in, int64_t n_out) {
+  LayerStatistics s;
+  s.hessian = Hessian(n_in);
+  for (int64_t i = 0; i < n_in; ++i) {
+    std::memcpy(s.hessian.h.data() + i * n_in, row, static_cast<size_t>(i + 1) * sizeof(float));
+    row += i + 1;
+  }
+  s.row_weights.assign(row, row + n_out);
+  s.mean_squares.assign(row + n_out, row + n_out + n_in);
+  return s;
+}
+
+std::string TensorName(size_t layer, size_t slot) {
+  return fmt::format("layer.{}.{}", layer, slot);
+}
+
+}  // namespace
+
+Status SaveCalibration(const Calibration& calibration, const std::string& key, const std::string& path) {
+  Metadata metadata;
+  metadata.Set("general.type", {std::string(kType)});
+  metadata.Set("calibration.key", {key});
+  metadata.Set("calibration.tokens", {static_cast<uint64_t>(calibration.n_tokens)});
+  std::vector<TensorDeclaration> tensors;
+  std::vector<const LayerStatistics*> order;
+  const auto declare = [&](const std::string& name, const LayerStatistics& s) {
+    tensors.push_back(
+        {name, WeightType::kF32, {RowSize(s.hessian.n, static_cast<int64_t>(s.row_weights.size()))}});
+    order.push_back(&s);
+  };
+  for (size_t layer = 0; layer < calibration.layers.size(); ++layer) {
+    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
+      declare(TensorName(layer, slot), calibration.layers[layer][slot]);
+    }
+  }
+  declare("output", calibration.output);
+  ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, metadata, tensors));
+  for (const LayerStatistics* s : order) {
+    const std::vector<float> row = Flatten(*s);
+    RETURN_IF_ERROR(writer.Write({reinterpret_cast<const uint8_t*>(row.data()), row.size() * sizeof(float)}));
+  }
+  return writer.Finish();
+}
+
+Result<Calibration> LoadCalibration(const Model& model, const std::string& key, const std::string& path) {
+  ASSIGN_OR_RETURN(const GgufFile file, ReadGguf(path));
+  if (file.metadata.String("general.type") != kType || file.metadata.String("calibration.key") != key) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: a calibration of another model, text or version",
+                     path);
+  }
+  Calibration calibration;
+  calibration.n_tokens = file.metadata.Int("calibration.tokens").value_or(0);
+  const auto read = [&](const std::string& name, const Weight& w) -> Result<LayerStatistics> {
+    const TensorInfo* t = file.tensors.Find(name);
+    if (t == nullptr || t->type != WeightType::kF32 || t->n_elements() != RowSize(w.n_in, w.n_out)) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' does not fit the model", path, name);
+    }
+    return Unflatten(reinterpret_cast<const float*>(t->bytes.data()), w.n_in, w.n_out);
+  };
+  for (size_t layer = 0; layer < model.layers().size(); ++layer) {
+    auto& statistics = calibration.layers.emplace_back();
+    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
+      ASSIGN_OR_RETURN(statistics[slot], read(TensorName(layer, slot), model.layers()[layer].linear[slot]));
+    }
+  }
+  ASSIGN_OR_RETURN(calibration.output, read("output", model.output()));
+  return calibration;
+}
+
+}  // namespace thimble

@@ -1,0 +1,26 @@
+// Importance matrices as llama.cpp's llama-imatrix writes them (tools/imatrix/imatrix.cpp, GGUF).
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "quant/calibration.h"
+
+namespace thimble {
+
+// Mean squared activation of each input column, by the weight's name: "blk.0.attn_q.weight".
+struct Imatrix {
+  std::unordered_map<std::string, std::vector<float>> mean_squares;
+  std::vector<std::string> datasets;
+  int64_t n_chunks = 0, chunk_size = 0;
+};
+
+Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config);
+
+Status WriteImatrix(const Imatrix& imatrix, const std::string& path);
+// Error kInvalidArgument: not an imatrix in GGUF (the older .dat files are not read).
+Result<Imatrix> ReadImatrix(const std::string& path);
+
+}  // namespace thimble
