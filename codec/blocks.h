@@ -120,8 +120,60 @@ struct BlockIQ4_XS {
   uint8_t qs[128];      // 4 x 16
 };
 
+// The low-bit grids, of 256 weights: codec/iq_grids.h. A word has four runs' sign bits, 7 each, and above
+// them the scale of 32 weights.
+
+// Sub-blocks of 32: four points, then a word.
+struct BlockIQ2_XXS {
+  static constexpr WeightType kType = WeightType::kIQ2_XXS;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint8_t qs[64];
+};
+
+// Sub-blocks of 16.
+struct BlockIQ2_XS {
+  static constexpr WeightType kType = WeightType::kIQ2_XS;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint16_t qs[32];    // point | sign bits << 9
+  uint8_t scales[8];  // 4 x 1
+};
+
+// Sub-blocks of 16.
+struct BlockIQ2_S {
+  static constexpr WeightType kType = WeightType::kIQ2_S;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint8_t qs[32];
+  uint8_t signs[32];
+  uint8_t qh[8];      // bits 8 and 9 of the point: 2 x 1
+  uint8_t scales[8];  // 4 x 1
+};
+
+// Sub-blocks of 32.
+struct BlockIQ3_XXS {
+  static constexpr WeightType kType = WeightType::kIQ3_XXS;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint8_t qs[64];
+  uint8_t words[32];
+};
+
+// Sub-blocks of 32.
+struct BlockIQ3_S {
+  static constexpr WeightType kType = WeightType::kIQ3_S;
+  static constexpr int kWeights = 256;
+  uint16_t d;
+  uint8_t qs[64];
+  uint8_t qh[8];  // bit 8 of the point: 1 x 1
+  uint8_t signs[32];
+  uint8_t scales[4];  // 4 x 1
+};
+
 using AllBlocks = std::tuple<BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2_K, BlockQ3_K,
-                             BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ4_NL, BlockIQ4_XS>;
+                             BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ4_NL, BlockIQ4_XS, BlockIQ2_XXS,
+                             BlockIQ2_XS, BlockIQ2_S, BlockIQ3_XXS, BlockIQ3_S>;
 
 // visitor(static_cast<const Block*>(nullptr)) for the block of a quantized type; nothing for other types.
 template <typename Visitor>

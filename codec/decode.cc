@@ -5,6 +5,7 @@
 #include "base/half.h"
 #include "codec/blocks.h"
 #include "codec/codec.h"
+#include "codec/iq_grids.h"
 #include "codec/planes.h"
 
 namespace thimble {
@@ -123,6 +124,39 @@ void Decode(const BlockIQ4_XS& b, float* y) {
     const float scale = d * static_cast<float>(scales[j] - 32);
     for (int i = 32 * j; i < 32 * j + 32; ++i) y[i] = scale * static_cast<float>(kIq4Values[q[i]]);
   }
+}
+
+// The low-bit grids, from their blocks' bytes.
+template <typename Grid, typename Block>
+void DecodeGrid(const Block& b, float* y) {
+  static_assert(sizeof(Block) == Grid::kBytes);
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&b);
+  const float d = HalfToFloat(b.d) * Grid::kUnit;
+  for (int run = 0; run < 32; ++run, y += 8) {
+    const uint64_t codes = Grid::Codes(bytes, run);
+    const float scale = d * static_cast<float>(Grid::Scale(bytes, run / 2));
+    for (int i = 0; i < 8; ++i) y[i] = scale * static_cast<float>(Grid::kValues[codes >> 8 * i & 15]);
+  }
+}
+
+void Decode(const BlockIQ2_XXS& b, float* y) {
+  DecodeGrid<Iq2Xxs>(b, y);
+}
+
+void Decode(const BlockIQ2_XS& b, float* y) {
+  DecodeGrid<Iq2Xs>(b, y);
+}
+
+void Decode(const BlockIQ2_S& b, float* y) {
+  DecodeGrid<Iq2S>(b, y);
+}
+
+void Decode(const BlockIQ3_XXS& b, float* y) {
+  DecodeGrid<Iq3Xxs>(b, y);
+}
+
+void Decode(const BlockIQ3_S& b, float* y) {
+  DecodeGrid<Iq3S>(b, y);
 }
 
 template <typename Block>

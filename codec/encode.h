@@ -19,5 +19,10 @@ void EncodeBlock(const float* x, const float* w, BlockQ5_K* block);
 void EncodeBlock(const float* x, const float* w, BlockQ6_K* block);
 void EncodeBlock(const float* x, const float* w, BlockIQ4_NL* block);
 void EncodeBlock(const float* x, const float* w, BlockIQ4_XS* block);
+void EncodeBlock(const float* x, const float* w, BlockIQ2_XXS* block);
+void EncodeBlock(const float* x, const float* w, BlockIQ2_XS* block);
+void EncodeBlock(const float* x, const float* w, BlockIQ2_S* block);
+void EncodeBlock(const float* x, const float* w, BlockIQ3_XXS* block);
+void EncodeBlock(const float* x, const float* w, BlockIQ3_S* block);
 
 }  // namespace thimble

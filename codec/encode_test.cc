@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <string_view>
 #include <vector>
 
 #include "base/half.h"
@@ -29,13 +30,16 @@ double RelativeError(const std::vector<float>& a, const std::vector<float>& b,
 
 class EncodeTest : public testing::TestWithParam<WeightType> {};
 
-// What llama.cpp's encoders leave on 2M such weights, without an importance matrix (ggml_quantize_chunk of
-// llama-cpp-python 0.3.36); tools/check_quant_quality.py compares on whole files.
+// What llama.cpp's encoders leave on 2M such weights, without an importance matrix, or with one of ones for
+// IQ2 (whose smaller types it does not make without) (ggml_quantize_chunk of llama-cpp-python 0.3.36);
+// tools/check_quant_quality.py compares on whole files.
 TEST_P(EncodeTest, LeavesNoMoreErrorThanLlamaCpp) {
   const std::map<WeightType, double> kLlamaCpp = {
-      {kQ4_0, 7.375e-3}, {kQ4_1, 6.100e-3}, {kQ5_0, 1.821e-3},   {kQ5_1, 1.432e-3},
-      {kQ8_0, 2.865e-5}, {kQ2_K, 8.768e-2}, {kQ3_K, 2.277e-2},   {kQ4_K, 5.082e-3},
-      {kQ5_K, 1.305e-3}, {kQ6_K, 3.157e-4}, {kIQ4_NL, 5.786e-3}, {kIQ4_XS, 5.890e-3}};
+      {kQ4_0, 7.375e-3},    {kQ4_1, 6.100e-3},   {kQ5_0, 1.821e-3},   {kQ5_1, 1.432e-3},
+      {kQ8_0, 2.865e-5},    {kQ2_K, 8.768e-2},   {kQ3_K, 2.277e-2},   {kQ4_K, 5.082e-3},
+      {kQ5_K, 1.305e-3},    {kQ6_K, 3.157e-4},   {kIQ4_NL, 5.786e-3}, {kIQ4_XS, 5.890e-3},
+      {kIQ2_XXS, 1.182e-1}, {kIQ2_XS, 8.973e-2}, {kIQ2_S, 6.191e-2},  {kIQ3_XXS, 4.549e-2},
+      {kIQ3_S, 2.750e-2}};
   const std::vector<float> x = GaussianWeights(1 << 17, 3);
   const double error = RelativeError(x, RoundTrip(GetParam(), x));
   const auto bar = kLlamaCpp.find(GetParam());
@@ -109,7 +113,8 @@ RC_GTEST_PROP(EncodeProperties, DecodesToFiniteWeights, ()) {
   }
 }
 
-// Never worse than zeros, up to the rounding of the largest weight, for what F16 scales can hold at all.
+// Never worse than zeros, up to the rounding of the largest weight, for what F16 scales can hold at all. IQ2
+// has no magnitude below 8 / 43 of the largest: 31 zeros beside one giant come to as much as the giant.
 RC_GTEST_PROP(EncodeProperties, StaysNearTheRow, ()) {
   std::vector<float> x = OddRow();
   float largest = 0;
@@ -118,7 +123,8 @@ RC_GTEST_PROP(EncodeProperties, StaysNearTheRow, ()) {
   for (float& value : x) value /= largest;
   for (const WeightType type : DecodableTypes()) {
     RC_LOG() << Name(type);
-    RC_ASSERT(RelativeError(x, RoundTrip(type, x)) < 0.3);
+    RC_ASSERT(RelativeError(x, RoundTrip(type, x)) <
+              (std::string_view(Name(type)).starts_with("IQ2") ? 1.5 : 0.3));
   }
 }
 

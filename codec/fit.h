@@ -37,7 +37,7 @@ inline float Sum(Lanes v) {
 // The integers kLow..kHigh. A point's code is what the block stores.
 template <int kLow, int kHigh>
 struct Integers {
-  static constexpr int kLowest = kLow, kHighest = kHigh;
+  static constexpr int kLowest = kLow, kHighest = kHigh, kStep = 1;
 
   static Lanes Nearest(Lanes t) {
     const Lanes low = Fill(kLow), high = Fill(kHigh), shift = Fill(0x1.8p23f);  // where an ulp is 1
@@ -46,6 +46,14 @@ struct Integers {
     return (t + shift) - shift;
   }
   static uint8_t Code(float point) { return static_cast<uint8_t>(static_cast<int>(point) - kLow); }
+};
+
+// The odd integers 1..31.
+struct OddIntegers {
+  static constexpr int kLowest = 1, kHighest = 31, kStep = 2;
+
+  static Lanes Nearest(Lanes t) { return 2.0f * Integers<0, 15>::Nearest(0.5f * (t - 1.0f)) + 1.0f; }
+  static uint8_t Code(float point) { return static_cast<uint8_t>(static_cast<int>(point) / 2); }
 };
 
 // The values of IQ4_NL and IQ4_XS.
@@ -99,21 +107,30 @@ struct Sums {
   float wrr;  // the error
 };
 
-template <typename Grid, int n>
-inline Sums RoundAndSum(const float* x, const float* w, float scale, float min = 0) {
-  const float inverse = Inverse(scale);
+struct LaneSums {
   Lanes wq{}, wqq{}, wr{}, wqr{}, wrr{};
-  for (int i = 0; i < n; i += 4) {
-    const Lanes above = Load(x + i) - min;
-    const Lanes q = Grid::Nearest(above * inverse), r = above - q * scale;
-    const Lanes w_q = Load(w + i) * q, w_r = Load(w + i) * r;
+
+  void Add(Lanes w, Lanes q, Lanes r) {
+    const Lanes w_q = w * q, w_r = w * r;
     wq += w_q;
     wqq += w_q * q;
     wr += w_r;
     wqr += w_q * r;
     wrr += w_r * r;
   }
-  return {Sum(wq), Sum(wqq), Sum(wr), Sum(wqr), Sum(wrr)};
+  Sums Total() const { return {Sum(wq), Sum(wqq), Sum(wr), Sum(wqr), Sum(wrr)}; }
+};
+
+template <typename Grid, int n>
+inline Sums RoundAndSum(const float* x, const float* w, float scale, float min = 0) {
+  const float inverse = Inverse(scale);
+  LaneSums sums;
+  for (int i = 0; i < n; i += 4) {
+    const Lanes above = Load(x + i) - min;
+    const Lanes q = Grid::Nearest(above * inverse);
+    sums.Add(Load(w + i), q, above - q * scale);
+  }
+  return sums.Total();
 }
 
 template <int n>

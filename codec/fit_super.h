@@ -8,14 +8,15 @@
 #include <cstdint>
 
 #include "codec/fit.h"
+#include "codec/fit_points.h"
 
 namespace thimble {
 
 constexpr int kMostRounds = 4;
 
-// x ~ (d * scale) * q. Returns d in F16; scales and q are codes.
-template <typename Grid, typename ScaleGrid, int kSubs>
-uint16_t FitSuper(const float* x, const float* w, uint8_t* scales, uint8_t* q) {
+// x ~ (d * scale) * q. Returns d in F16; scales are codes.
+template <typename Grid, typename ScaleGrid, int kSubs, int kRounds = kMostRounds>
+uint16_t FitSuperScales(const float* x, const float* w, uint8_t* scales) {
   constexpr int kSize = 256 / kSubs;
   float own[kSubs], curvature[kSubs];
   for (int j = 0; j < kSubs; ++j) {
@@ -27,15 +28,16 @@ uint16_t FitSuper(const float* x, const float* w, uint8_t* scales, uint8_t* q) {
 
   float best_error = INFINITY, best_d = 0;
   int best[kSubs] = {};
-  for (int round = 0; round < kMostRounds && d != 0; ++round) {
+  for (int round = 0; round < kRounds && d != 0; ++round) {
     d = HalfToFloat(ScaleToHalf(d));
     float error = 0, numerator = 0, denominator = 0;
     int chosen[kSubs];
     for (int j = 0; j < kSubs; ++j) {
       const int middle = NearestPoint<ScaleGrid>(own[j] * Inverse(d));
       Sums least = {0, 0, 0, 0, INFINITY};
-      for (int s = std::max(middle - 1, ScaleGrid::kLowest); s <= std::min(middle + 1, ScaleGrid::kHighest);
-           ++s) {
+      constexpr int kStep = ScaleGrid::kStep;
+      for (int s = std::max(middle - kStep, ScaleGrid::kLowest);
+           s <= std::min(middle + kStep, ScaleGrid::kHighest); s += kStep) {
         const Sums sums = RoundAndSum<Grid, kSize>(x + kSize * j, w + kSize * j, d * static_cast<float>(s));
         if (sums.wrr < least.wrr) {
           least = sums;
@@ -43,6 +45,7 @@ uint16_t FitSuper(const float* x, const float* w, uint8_t* scales, uint8_t* q) {
         }
       }
       const float s = static_cast<float>(chosen[j]);
+      if (least.wqq > 0) own[j] = d * s + least.wqr / least.wqq;
       error += least.wrr;
       numerator += s * least.wqr;
       denominator += s * s * least.wqq;
@@ -56,11 +59,21 @@ uint16_t FitSuper(const float* x, const float* w, uint8_t* scales, uint8_t* q) {
   }
 
   for (int j = 0; j < kSubs; ++j) {
-    const float s = static_cast<float>(best[j]);
-    scales[j] = ScaleGrid::Code(s);
-    RoundToCodes<Grid, kSize>(x + kSize * j, best_d * s, 0, q + kSize * j);
+    scales[j] = ScaleGrid::Code(static_cast<float>(best[j]));
   }
   return ScaleToHalf(best_d);
+}
+
+// The same for a grid of single weights, whose codes are q.
+template <typename Grid, typename ScaleGrid, int kSubs>
+uint16_t FitSuper(const float* x, const float* w, uint8_t* scales, uint8_t* q) {
+  constexpr int kSize = 256 / kSubs;
+  const uint16_t d = FitSuperScales<Grid, ScaleGrid, kSubs>(x, w, scales);
+  for (int j = 0; j < kSubs; ++j) {
+    const float scale = HalfToFloat(d) * static_cast<float>(scales[j] + ScaleGrid::kLowest);
+    RoundToCodes<Grid, kSize>(x + kSize * j, scale, 0, q + kSize * j);
+  }
+  return d;
 }
 
 // The integers of a sub-block with a minimum, and what they leave.

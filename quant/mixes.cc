@@ -35,6 +35,8 @@ constexpr MixRow kMixes[] = {
     {"Q5_K_S", 16, kQ5_K},
     {"Q5_K_M", 17, kQ5_K, {When::kMoreBits, kQ6_K}, {}, {When::kMoreBits, kQ6_K}},
     {"Q6_K", 18, kQ6_K},
+    {"IQ3_S", 26, kIQ3_S, {When::kGqa4, kQ4_K}},
+    {"IQ3_M", 27, kIQ3_S, {When::kAlways, kQ4_K}, {When::kAlways, kQ4_K}, {When::kFirstEighth, kQ4_K}},
     {"IQ4_NL", 25, kIQ4_NL, {When::kGqa4, kQ5_K}, {}, {When::kFirstEighth, kQ5_K}},
     {"IQ4_XS", 30, kIQ4_XS, {When::kGqa4, kQ5_K}, {}, {When::kFirstEighth, kQ5_K}},
 };
@@ -62,11 +64,16 @@ int LayerOf(const std::string& name) {
   return name.starts_with("blk.") ? std::atoi(name.c_str() + 4) : -1;
 }
 
-// What a K-quant row becomes that is not a multiple of 256.
+// What a row becomes that is not a multiple of 256.
 WeightType Fallback(WeightType wanted, int64_t row_size) {
   if (row_size % Info(wanted).block_size == 0) return wanted;
   WeightType type = wanted;
   switch (wanted) {
+    case kIQ2_XXS:
+    case kIQ2_XS:
+    case kIQ2_S:
+    case kIQ3_XXS:
+    case kIQ3_S:
     case kIQ4_XS:
       type = kIQ4_NL;
       break;

@@ -29,7 +29,8 @@ from llama_cpp_api import quantize  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Our type -> llama.cpp's file type whose base it is.
 TYPES = {"Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0", "Q5_1": "Q5_1", "Q2_K": "Q2_K",
-         "Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "Q6_K": "Q6_K", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS"}
+         "Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "Q6_K": "Q6_K", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS",
+         "IQ3_S": "IQ3_S"}
 WIDTH, ROWS = 1024, 512
 
 

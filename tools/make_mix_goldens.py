@@ -24,7 +24,7 @@ from llama_cpp_api import quantize  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MIXES = ("F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K "
-         "IQ4_NL IQ4_XS").split()  # Q2_K_S and the smaller IQ types need an importance matrix
+         "IQ3_S IQ3_M IQ4_NL IQ4_XS").split()  # Q2_K_S and the smaller IQ types need an importance matrix
 N_ROWS = 4
 
 
