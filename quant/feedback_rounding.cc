@@ -274,7 +274,7 @@ class Tile {
   void RoundSuper(const Layout& layout, int64_t begin);
   void ChooseScale(const Layout& layout, int j, Run& run, const PerRow& own);
   void ChooseScaleAndMin(const Layout& layout, int j, Run& run, const PerRow& own, const PerRow& own_min);
-  void RoundBook(int64_t begin, int64_t rows);
+  void RoundBook(int64_t rows, const float* w, int64_t ldw, uint8_t* out);
   void Write(int64_t block, int64_t rows, uint8_t* out);
 
   const KernelTable& kernels_;
@@ -283,7 +283,6 @@ class Tile {
   const int64_t n_;
   RoundGrid grid_ = {};
   std::vector<float> w_, errors_;
-  std::vector<uint8_t> book_;  // of RoundBook: a block per row
   BlockCodes codes_[kRows];
   PerRow d_, dmin_;  // of a super-block, as F16 holds them
   double cost_[kRows] = {};
@@ -422,33 +421,20 @@ void Tile::RoundSuper(const Layout& layout, int64_t begin) {
   }
 }
 
-// A block as the codec rounds it: weighted by what an error in each column costs with the later ones free.
-void Tile::RoundBook(int64_t begin, int64_t rows) {
-  const int64_t n = Info(type_).block_size;
-  const size_t bytes = Info(type_).block_bytes;
-  std::vector<float> x(static_cast<size_t>(n * kRows)), weights(static_cast<size_t>(n)), row(weights),
-      value(row);
-  Feed(begin, n, begin, x.data());
-  for (int64_t i = 0; i < n; ++i) {
-    const float c = factor_.diagonal[static_cast<size_t>(begin + i)];
-    weights[static_cast<size_t>(i)] = c * c;
-  }
-  book_.resize(bytes * kRows);
-  std::fill_n(ErrorsAt(begin), n * kRows, 0.0f);
+// As the codec rounds them. Points that are chosen in groups cannot make up for each other one by one, and
+// feeding whole blocks' errors on does more harm than good.
+void Tile::RoundBook(int64_t rows, const float* w, int64_t ldw, uint8_t* out) {
+  std::vector<float> value(static_cast<size_t>(n_)), whitened(errors_.size());
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < n; ++i) row[static_cast<size_t>(i)] = x[static_cast<size_t>(i * kRows + r)];
-    uint8_t* block = book_.data() + static_cast<size_t>(r) * bytes;
-    EncodeRow(type_, row.data(), block, n, weights.data());
-    DecodeRow(type_, block, value.data(), n);
-    for (int64_t i = 0; i < n; ++i) {
-      const float v = value[static_cast<size_t>(i)];
-      ErrorsAt(begin + i)[r] = w_[static_cast<size_t>((begin + i) * kRows + r)] - v;
-      x[static_cast<size_t>(i * kRows + r)] -= v;
+    uint8_t* row = out + static_cast<size_t>(r) * RowBytes(type_, n_);
+    EncodeRow(type_, w + r * ldw, row, n_, factor_.importance.data());
+    DecodeRow(type_, row, value.data(), n_);
+    for (int64_t i = 0; i < n_; ++i) {
+      errors_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i] - value[static_cast<size_t>(i)];
     }
   }
-  std::vector<float> whitened(x.size());
-  const RoundFactor columns = factor_.Columns(begin);
-  kernels_.whiten_block(static_cast<int>(n), x.data(), ErrorsAt(begin), &columns, whitened.data());
+  const RoundFactor columns = factor_.Columns(0);
+  kernels_.whiten_block(static_cast<int>(n_), errors_.data(), errors_.data(), &columns, whitened.data());
   for (size_t i = 0; i < whitened.size(); ++i) {
     cost_[i % kRows] += static_cast<double>(whitened[i]) * whitened[i];
   }
@@ -458,34 +444,33 @@ void Tile::Write(int64_t block, int64_t rows, uint8_t* out) {
   const size_t row_bytes = RowBytes(type_, n_), block_bytes = Info(type_).block_bytes;
   for (int64_t r = 0; r < rows; ++r) {
     uint8_t* to = out + static_cast<size_t>(r) * row_bytes + static_cast<size_t>(block) * block_bytes;
-    if (!book_.empty()) {
-      std::memcpy(to, book_.data() + static_cast<size_t>(r) * block_bytes, block_bytes);
-      continue;
-    }
     VisitBlock(type_, [&]<typename Block>(const Block*) {
-      Block packed;
-      PackBlock(codes_[r], &packed);
-      std::memcpy(to, &packed, sizeof(packed));
+      if constexpr (requires(Block packed) { PackBlock(codes_[r], &packed); }) {
+        Block packed;
+        PackBlock(codes_[r], &packed);
+        std::memcpy(to, &packed, sizeof(packed));
+      }
     });
   }
 }
 
 void Tile::Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double* costs) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < n_; ++i) w_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i];
-  }
-  const std::optional<Layout> layout = LayoutOf(type_);
-  if (layout) grid_ = layout->grid;
-  const int64_t size = Info(type_).block_size;
-  for (int64_t begin = 0; begin < n_; begin += size) {
-    if (!layout) {
-      RoundBook(begin, rows);
-    } else if (layout->super()) {
-      RoundSuper(*layout, begin);
-    } else {
-      RoundRun(*layout, begin);
+  if (const std::optional<Layout> layout = LayoutOf(type_)) {
+    grid_ = layout->grid;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < n_; ++i) w_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i];
     }
-    Write(begin / size, rows, out);
+    const int64_t size = Info(type_).block_size;
+    for (int64_t begin = 0; begin < n_; begin += size) {
+      if (layout->super()) {
+        RoundSuper(*layout, begin);
+      } else {
+        RoundRun(*layout, begin);
+      }
+      Write(begin / size, rows, out);
+    }
+  } else {
+    RoundBook(rows, w, ldw, out);
   }
   std::copy_n(cost_, rows, costs);
 }

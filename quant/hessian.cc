@@ -99,7 +99,9 @@ Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, co
       return MakeError(ErrorCode::kInvalidArgument, "the statistics of a layer's input are not finite");
     }
   }
-  HessianFactor factor{n, std::vector<float>(a.size()), std::vector<float>(static_cast<size_t>(n))};
+  HessianFactor factor{n, std::vector<float>(a.size()), std::vector<float>(static_cast<size_t>(n)),
+                       std::vector<float>(static_cast<size_t>(n))};
+  for (int64_t i = 0; i < n; ++i) factor.importance[static_cast<size_t>(i)] = hessian.diagonal(i);
   pool.ParallelFor(n, 64, [&](int64_t first, int64_t last, int) {
     for (int64_t i = first; i < last; ++i) {
       const float c = a[static_cast<size_t>((n - 1 - i) * (n + 1))];

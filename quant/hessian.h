@@ -27,8 +27,9 @@ struct Hessian {
 // H + damping = C C^T with C upper triangular, as round_block wants it.
 struct HessianFactor {
   int64_t n = 0;
-  std::vector<float> feedback;  // [n, n]: row i, column j < i: C[j][i] / C[i][i]
-  std::vector<float> diagonal;  // [n]: C[i][i]
+  std::vector<float> feedback;    // [n, n]: row i, column j < i: C[j][i] / C[i][i]
+  std::vector<float> diagonal;    // [n]: C[i][i]
+  std::vector<float> importance;  // [n]: the Hessian's own diagonal
 
   RoundFactor Columns(int64_t begin) const {
     return {feedback.data() + begin * n + begin, n, diagonal.data() + begin};
