@@ -111,6 +111,41 @@ Result<std::vector<TokenId>> EncodeChat(const LoadedModel& loaded, const Json& m
   return loaded.tokenizer->Encode(text, false, true);
 }
 
+void CalibrationFlags::Add(CLI::App& command) {
+  cache = CalibrationOptions::DefaultCacheDir();
+  command.add_option(
+      "--calibration", texts,
+      "[NAME=]FILE, text or JSONL conversations, instead of Thimble's own seven languages, code and "
+      "chat; repeatable. A line --- separates documents; of ten, eight are calibrated on");
+  command.add_option("--calibration-tokens", tokens, "At most (default: 49152)")->check(CLI::PositiveNumber);
+  command.add_option("--cache", cache, "Where calibrations are kept for the next time")
+      ->capture_default_str();
+}
+
+Result<CalibrationOptions> CalibrationFlags::Resolve() const {
+  CalibrationOptions options{.cache_dir = cache};
+  if (tokens > 0) options.max_tokens = tokens;
+  if (texts.empty()) {
+    ASSIGN_OR_RETURN(options.texts, DefaultTexts());
+  }
+  for (const std::string& text : texts) {
+    const size_t equals = text.find('=');
+    const std::string path = equals == std::string::npos ? text : text.substr(equals + 1);
+    ASSIGN_OR_RETURN(const std::string content, ReadTextOrStdin(path));
+    ASSIGN_OR_RETURN(TextPart part,
+                     ParseTextPart(equals == std::string::npos ? path : text.substr(0, equals), content));
+    options.texts.push_back(std::move(part));
+  }
+  return options;
+}
+
+Result<CachedCalibration> CalibrateModel(const Context& ctx, const LoadedModel& loaded,
+                                         const CalibrationOptions& options) {
+  return CalibrateOrLoad(ctx, *loaded.model, *loaded.tokenizer,
+                         loaded.chat_template ? &*loaded.chat_template : nullptr, options,
+                         TerminalProgress());
+}
+
 void AdapterFlags::Add(CLI::App& command) {
   command.add_option("--adapter,--lora", paths,
                      "A LoRA adapter (PEFT folder or GGUF file), PATH or PATH=SCALE; repeatable");

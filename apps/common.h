@@ -14,6 +14,7 @@
 #include "engine/session.h"
 #include "model/adapter.h"
 #include "model/model.h"
+#include "quant/calibration_file.h"
 #include "text/load_tokenizer.h"
 
 namespace thimble {
@@ -23,6 +24,7 @@ void AddInspect(CLI::App& app);
 void AddConvert(CLI::App& app);
 void AddQuantize(CLI::App& app);
 void AddFit(CLI::App& app);
+void AddImatrix(CLI::App& app);
 void AddDequantize(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddReport(CLI::App& app);
@@ -49,6 +51,15 @@ struct ComputeFlags {
   Result<Context> MakeContext() const;
 };
 
+// --calibration, --calibration-tokens and --cache.
+struct CalibrationFlags {
+  std::vector<std::string> texts;
+  int64_t tokens = 0;
+  std::string cache;
+  void Add(CLI::App& command);
+  Result<CalibrationOptions> Resolve() const;
+};
+
 // --cache-type-k and -v. The names -ctk and -ctv, which CLI11 does not allow, are replaced in main().
 struct KvFlags {
   std::string k, v;
@@ -64,6 +75,9 @@ struct LoadedModel {
   std::optional<ChatTemplate> chat_template;
 };
 Result<LoadedModel> LoadModel(const std::string& path);
+// Of the model at `path`, from the cache where it has been made before.
+Result<CachedCalibration> CalibrateModel(const Context& ctx, const LoadedModel& loaded,
+                                         const CalibrationOptions& options);
 // A conversation as the model's chat template writes it, ending where the assistant begins.
 Result<std::vector<TokenId>> EncodeChat(const LoadedModel& loaded, const Json& messages);
 

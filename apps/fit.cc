@@ -1,65 +1,214 @@
+#include "eval/fit.h"
+
 #include <fmt/core.h>
 
-#include <fstream>
+#include <map>
 
 #include "apps/common.h"
 #include "base/clock.h"
-#include "quant/calibrated_rounding.h"
-#include "quant/solver.h"
 
 namespace thimble {
 namespace {
 
 struct FitFlags {
-  std::string in, out, calibration, size, costs;
-  double max_kld = 0;
-  int64_t windows = 0;
-  int threads = 0;
+  std::string in, out, size, ram, json;
+  double bits_per_weight = 0, min_top1 = 0, minutes = 0;
+  std::vector<std::string> max_kld, types;
+  int64_t ctx_size = 4096;
+  CalibrationFlags calibration;
+  ComputeFlags compute;
+  KvFlags kv;
 };
 
-Status Fit(FitFlags& flags) {
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(flags.in));
-  ASSIGN_OR_RETURN(const std::string text, ReadTextOrStdin(flags.calibration));
-  std::vector<TokenId> tokens = loaded.tokenizer->Encode(text, true, false);
-  std::vector<std::vector<TokenId>> windows;
-  for (size_t i = 0; i + 512 <= tokens.size(); i += 512) {
-    windows.emplace_back(tokens.begin() + static_cast<int64_t>(i),
-                         tokens.begin() + static_cast<int64_t>(i) + 512);
+// "80MB", "1.2 GiB", "91900000".
+Result<uint64_t> ParseBytes(const std::string& flag, const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit(end);
+  unit.erase(std::remove(unit.begin(), unit.end(), ' '), unit.end());
+  const std::pair<const char*, double> units[] = {
+      {"", 1},    {"B", 1},   {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},    {"K", 1e3},
+      {"M", 1e6}, {"G", 1e9}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+  for (const auto& [name, factor] : units) {
+    if (end != text.c_str() && unit == name && number > 0) return static_cast<uint64_t>(number * factor);
   }
-  if (flags.windows > 0 && static_cast<int64_t>(windows.size()) > flags.windows)
-    windows.resize(flags.windows);
-  ThreadPool pool(flags.threads);
-  ASSIGN_OR_RETURN(const Calibration calibration, Calibrate({.pool = pool, .compute = Compute::kF32},
-                                                            *loaded.model, windows, TerminalProgress()));
-  ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(flags.in));
-  ASSIGN_OR_RETURN(ExportPlan plan, PlanFromModelFile(std::move(source)));
-  using enum WeightType;
-  const WeightType candidates[] = {kQ2_K,   kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_XS,
-                                   kIQ4_NL, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0};
-  ASSIGN_OR_RETURN(
-      const std::vector<TensorCosts> costs,
-      MeasureCosts(plan, calibration, loaded.model->config(), candidates, pool, TerminalProgress()));
-  if (!flags.costs.empty()) {
-    std::ofstream f(flags.costs);
-    for (const TensorCosts& t : costs) {
-      for (const TypeCost& c : t.choices)
-        f << t.name << ' ' << Name(c.type) << ' ' << c.bytes << ' ' << c.kld << '\n';
-    }
+  return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' is not a size such as 80MB or 1.2GiB", flag, text);
+}
+
+Result<FitGoal> GoalOf(const FitFlags& flags) {
+  FitGoal goal;
+  if (!flags.size.empty()) {
+    ASSIGN_OR_RETURN(goal.file_bytes, ParseBytes("--size", flags.size));
   }
-  uint64_t other = 0;
-  for (std::string s = flags.size; !s.empty();) {
-    const size_t comma = s.find(',');
-    const double mb = std::atof(s.c_str());
-    ASSIGN_OR_RETURN(const TypeChoice choice, SolveForBytes(costs, static_cast<uint64_t>(mb * 1e6) - other));
-    for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      plan.tensors[i].type = plan.tensors[i].wanted = costs[i].choices[choice.choice[i]].type;
+  if (!flags.ram.empty()) {
+    ASSIGN_OR_RETURN(goal.ram_bytes, ParseBytes("--ram", flags.ram));
+  }
+  if (flags.bits_per_weight > 0) goal.bits_per_weight = flags.bits_per_weight;
+  if (flags.min_top1 > 0) goal.min_top1 = flags.min_top1;
+  for (const std::string& text : flags.max_kld) {
+    const size_t equals = text.rfind('=');
+    const std::string part = equals == std::string::npos ? "" : text.substr(0, equals);
+    const std::string number = equals == std::string::npos ? text : text.substr(equals + 1);
+    char* end = nullptr;
+    const double most = std::strtod(number.c_str(), &end);
+    if (end == number.c_str() || *end != '\0' || !(most > 0)) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--max-kld: '{}' is not NATS or TEXT=NATS, e.g. 0.05 or ko=0.08", text);
     }
-    const std::string out = fmt::format("{}-{}.gguf", flags.out, mb);
-    ASSIGN_OR_RETURN(const ExportStats stats, WriteGgufFromPlan(plan, out, pool, TerminalProgress(), "fit",
-                                                                RoundingBy(RoundingMethod::kGptq, calibration,
-                                                                           loaded.model->config(), pool)));
-    fmt::print("{} bytes {} predicted {:.5f}\n", out, stats.bytes_out, choice.kld);
-    s = comma == std::string::npos ? "" : s.substr(comma + 1);
+    goal.max_kld[part] = most;
+  }
+  if (!goal.file_bytes && !goal.ram_bytes && !goal.bits_per_weight && !goal.min_top1 &&
+      goal.max_kld.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "give a budget: --size, --ram or --bpw, or a quality: --max-kld or --min-top1");
+  }
+  return goal;
+}
+
+Result<FitOptions> OptionsOf(const FitFlags& flags) {
+  FitOptions options;
+  ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve());
+  options.ram_ctx = flags.ctx_size;
+  options.calibration.max_seconds = 30 * flags.minutes;
+  for (const std::string& name : flags.types) {
+    const auto type = ParseWeightType(name);
+    if (!type || !Info(*type).quantized) {
+      return MakeError(ErrorCode::kInvalidArgument, "--types: '{}' is not a quantized type", name);
+    }
+    options.types.push_back(*type);
+  }
+  return options;
+}
+
+void PrintScores(const char* title, const std::vector<PartScore>& scores) {
+  if (scores.empty()) return;
+  fmt::print("\n{:<24}{:>8}{:>12}{:>10}{:>10}{:>12}\n", title, "tokens", "KL", "+-", "top-1", "perplexity");
+  for (const PartScore& s : scores) {
+    fmt::print("{:<24}{:>8}{:>12.4f}{:>10.4f}{:>8.1f} %{:>+10.2f} %\n", s.part, s.n_tokens, s.kld,
+               1.96 * s.kld_se, 100 * s.top1, 100 * (s.ppl_ratio - 1));
+  }
+}
+
+Json ScoresJson(const std::vector<PartScore>& scores) {
+  Json rows = Json::array();
+  for (const PartScore& s : scores) {
+    rows.push_back({{"text", s.part},
+                    {"tokens", s.n_tokens},
+                    {"kld_mean", s.kld},
+                    {"kld_se", s.kld_se},
+                    {"top1_agreement", s.top1},
+                    {"ppl_ratio", s.ppl_ratio}});
+  }
+  return rows;
+}
+
+void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
+  const uint64_t before = FileBytes(fit.plan().source);
+  fmt::print("{}: {} -> {} ({:.1f} %), {:.2f} bits per weight\n", flags.out,
+             HumanBytes(static_cast<int64_t>(before)), HumanBytes(static_cast<int64_t>(r.file_bytes)),
+             100.0 * static_cast<double>(r.file_bytes) / static_cast<double>(before),
+             r.stats.bits_per_weight());
+  struct Row {
+    int64_t tensors = 0, weights = 0;
+    double kld = 0;
+  };
+  std::map<std::string, Row> rows;
+  int64_t narrow = 0, matrices = 0;
+  for (size_t i = 0; i < fit.costs().size(); ++i) {
+    const TensorCosts& t = fit.costs()[i];
+    const ExportTensor& tensor = fit.plan().tensors[i];
+    const TypeCost& chosen = t.choices[r.choice.choice[i]];
+    Row& row = rows[Name(chosen.type)];
+    ++row.tensors;
+    row.weights += tensor.source.n_elements();
+    row.kld += chosen.kld;
+    if (t.choices.size() == 1) continue;
+    ++matrices;
+    narrow += tensor.source.row_size() % 256 != 0;
+  }
+  fmt::print("\n{:<10}{:>9}{:>14}{:>15}\n", "type", "tensors", "weights", "expected KL");
+  for (const auto& [name, row] : rows) {
+    fmt::print("{:<10}{:>9}{:>12.1f} %{:>15.4f}\n", name, row.tensors,
+               100.0 * static_cast<double>(row.weights) / static_cast<double>(r.stats.n_weights), row.kld);
+  }
+  if (narrow > 0) {
+    fmt::print(
+        "{} of {} matrices have rows that are not multiples of 256: no K- or IQ-type but IQ4_NL can hold "
+        "them\n",
+        narrow, matrices);
+  }
+  fmt::print("\nKL divergence expected: {:.4f} ({:.4f} of it by int8 activations)", r.predicted_kld,
+             r.activation_kld);
+  if (!r.selection.empty()) {
+    const PartScore& all = r.selection.front();
+    fmt::print(", measured on text kept to choose by: {:.4f} +- {:.4f}", all.kld, 1.96 * all.kld_se);
+  }
+  fmt::print("\nmemory expected with {} tokens of {}/{} cache: {}\n", flags.ctx_size, Name(r.kv.k),
+             Name(r.kv.v), HumanBytes(static_cast<int64_t>(r.ram_bytes)));
+  PrintScores("text kept to score", r.scoring);
+}
+
+Json ToJson(const Fit& fit, const FitFlags& flags, const FitResult& r, double seconds,
+            const std::string& command) {
+  Json tensors = Json::array();
+  for (size_t i = 0; i < fit.costs().size(); ++i) {
+    const TensorCosts& t = fit.costs()[i];
+    const TypeCost& chosen = t.choices[r.choice.choice[i]];
+    tensors.push_back({{"name", t.name},
+                       {"type", Name(chosen.type)},
+                       {"bytes", chosen.bytes},
+                       {"expected_kld", chosen.kld},
+                       {"relative_error", r.stats.tensors[i].relative_error()}});
+  }
+  Json front = Json::array();
+  for (const Fit::FrontPoint& point : fit.Front(24))
+    front.push_back({{"bytes", point.file_bytes}, {"kld", point.kld}});
+  return {{"command", command},
+          {"model", flags.in},
+          {"output", flags.out},
+          {"bytes", r.file_bytes},
+          {"bits_per_weight", r.stats.bits_per_weight()},
+          {"expected_kld", r.predicted_kld},
+          {"activation_kld", r.activation_kld},
+          {"cache_type_k", Name(r.kv.k)},
+          {"cache_type_v", Name(r.kv.v)},
+          {"expected_ram_bytes", r.ram_bytes},
+          {"selection", ScoresJson(r.selection)},
+          {"scoring", ScoresJson(r.scoring)},
+          {"front", front},
+          {"tensors", tensors},
+          {"seconds", seconds}};
+}
+
+Status RunFit(FitFlags& flags, const std::string& command) {
+  const double begin = Seconds();
+  ASSIGN_OR_RETURN(const FitGoal goal, GoalOf(flags));
+  ASSIGN_OR_RETURN(FitOptions options, OptionsOf(flags));
+  ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
+  RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
+  if (flags.kv.given()) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(flags.in));
+    ASSIGN_OR_RETURN(options.kv, flags.kv.Resolve(model->config()));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Fit> fit, Fit::Prepare(ctx, flags.in, options, TerminalProgress()));
+  auto result = fit->Run(goal, flags.out, TerminalProgress());
+  if (!result && result.error().code == ErrorCode::kNotFound) {
+    std::string front;
+    for (const Fit::FrontPoint& point : fit->Front(9)) {
+      front +=
+          fmt::format("\n  {:>10}  KL {:.4f}", HumanBytes(static_cast<int64_t>(point.file_bytes)), point.kld);
+    }
+    return MakeError(ErrorCode::kNotFound,
+                     "nothing fits: {}. What this model can be (file, expected KL divergence):{}",
+                     result.error().message, front);
+  }
+  if (!result) return tl::unexpected(result.error());
+  Print(*fit, flags, *result);
+  const double seconds = Seconds() - begin;
+  fmt::print("\n{:.1f} s; calibration and costs are kept in {}\n", seconds, fit->cache_path());
+  if (!flags.json.empty()) {
+    return WriteFileAtomically(flags.json,
+                               DumpJson(ToJson(*fit, flags, *result, seconds, command), 1) + "\n");
   }
   return {};
 }
@@ -67,15 +216,42 @@ Status Fit(FitFlags& flags) {
 }  // namespace
 
 void AddFit(CLI::App& app) {
-  auto* command = app.add_subcommand("fit", "The best model that fits a budget");
+  auto* command =
+      app.add_subcommand("fit", "Make the best model that fits a budget, and measure what it cost");
   auto flags = std::make_shared<FitFlags>();
-  command->add_option("MODEL", flags->in, "GGUF file or Hugging Face folder")->required();
+  command->add_option("MODEL", flags->in, "GGUF file or Hugging Face folder, best in F16, BF16 or F32")
+      ->required();
   command->add_option("-o,--output", flags->out, "The GGUF file to write")->required();
-  command->add_option("--calibration", flags->calibration, "text")->required();
-  command->add_option("--size", flags->size, "e.g. 80MB");
-  command->add_option("--windows", flags->windows, "x");
-  command->add_option("--costs", flags->costs, "x");
-  command->callback(Runs([flags] { return Fit(*flags); }));
+  command->add_option("--size", flags->size, "Size of the file at most, e.g. 80MB");
+  command->add_option("--ram", flags->ram, "Memory at most: weights, keys and values, and the program");
+  command->add_option("--bpw", flags->bits_per_weight, "Bits per weight at most, over the whole model")
+      ->check(CLI::PositiveNumber);
+  command->add_option(
+      "--max-kld", flags->max_kld,
+      "KL divergence from MODEL at most, in nats per token, with the least size; TEXT=NATS for one of "
+      "the texts, e.g. ko=0.05; repeatable");
+  command
+      ->add_option("--min-top1", flags->min_top1,
+                   "Share of tokens at least whose likeliest guess stays, e.g. 0.9")
+      ->check(CLI::Range(0.0, 1.0));
+  flags->calibration.Add(*command);
+  command
+      ->add_option("--types", flags->types, "Weight types to choose from (default: all that are quantized)")
+      ->delimiter(',');
+  command->add_option("-c,--ctx-size", flags->ctx_size, "Tokens of keys and values that --ram counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  flags->kv.Add(*command);
+  command->add_option("--minutes", flags->minutes, "Calibrate no longer than half of them")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--json", flags->json, "Write the figures here");
+  command->add_option("-t,--threads", flags->compute.threads, "Threads (default: all processors)")
+      ->check(CLI::Range(0, 1024));
+  command->footer(
+      "Types are GGUF's, so the file runs wherever GGUF runs. Each matrix is rounded with its errors fed "
+      "back (GPTQ), "
+      "weighted by how much the model's predictions depend on it.");
+  command->callback(Runs([flags, command] { return RunFit(*flags, CommandLine(*command)); }));
 }
 
 }  // namespace thimble

@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
   for (auto add :
-       {AddInspect, AddConvert, AddQuantize, AddFit, AddDequantize, AddEval, AddReport, AddTune, AddRun,
+       {AddInspect, AddConvert, AddQuantize, AddFit, AddImatrix, AddDequantize, AddEval, AddReport, AddTune, AddRun,
         AddChat, AddBench, AddDoctor, AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
     add(app);
   }

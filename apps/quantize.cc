@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "quant/calibrated_rounding.h"
 #include "quant/export_plan.h"
+#include "quant/imatrix.h"
 
 namespace thimble {
 namespace {
@@ -51,9 +52,37 @@ struct QuantizeFlags {
   std::vector<std::string> tensor_types;
   MixOptions mix;
   int threads = 0;
-  std::string method = "rtn", calibration;
-  int64_t windows = 0;
+  std::string method = "rtn", imatrix;
+  CalibrationFlags calibration;
 };
+
+// How weights are rounded, and what that is made from.
+struct Rounding {
+  LoadedModel loaded;
+  CachedCalibration calibrated;
+  Imatrix imatrix;
+  RoundingFor rounding;
+};
+
+Status PrepareRounding(const QuantizeFlags& flags, const ExportPlan& plan, ThreadPool& pool, Rounding& out) {
+  if (!flags.imatrix.empty()) {
+    if (flags.method == "gptq") {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--method gptq needs more than an importance matrix: leave --imatrix out");
+    }
+    ASSIGN_OR_RETURN(out.imatrix, ReadImatrix(flags.imatrix));
+    RETURN_IF_ERROR(CheckImatrix(out.imatrix, plan, flags.imatrix));
+    out.rounding = RoundingBy(out.imatrix);
+  } else if (flags.method != "rtn") {
+    ASSIGN_OR_RETURN(out.loaded, LoadModel(flags.in));
+    ASSIGN_OR_RETURN(const CalibrationOptions options, flags.calibration.Resolve());
+    const Context ctx{.pool = pool};
+    ASSIGN_OR_RETURN(out.calibrated, CalibrateModel(ctx, out.loaded, options));
+    out.rounding = RoundingBy(flags.method == "gptq" ? RoundingMethod::kGptq : RoundingMethod::kImatrix,
+                              out.calibrated.calibration, out.loaded.model->config(), pool);
+  }
+  return {};
+}
 
 Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   MixOptions& mix = flags.mix;
@@ -71,27 +100,10 @@ Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   RETURN_IF_ERROR(ApplyMix(mix, plan));
   ThreadPool pool(flags.threads);
   const std::string title = stage + " to " + row->name;
-  RoundingFor rounding;
-  Calibration calibration;
-  LoadedModel loaded;
-  if (!flags.calibration.empty()) {
-    ASSIGN_OR_RETURN(loaded, LoadModel(flags.in));
-    ASSIGN_OR_RETURN(const std::string text, ReadTextOrStdin(flags.calibration));
-    std::vector<TokenId> tokens = loaded.tokenizer->Encode(text, true, false);
-    std::vector<std::vector<TokenId>> windows;
-    for (size_t i = 0; i + 512 <= tokens.size(); i += 512) {
-      windows.emplace_back(tokens.begin() + static_cast<int64_t>(i),
-                           tokens.begin() + static_cast<int64_t>(i) + 512);
-    }
-    if (flags.windows > 0 && static_cast<int64_t>(windows.size()) > flags.windows)
-      windows.resize(flags.windows);
-    ASSIGN_OR_RETURN(calibration, Calibrate({.pool = pool, .compute = Compute::kF32}, *loaded.model, windows,
-                                            TerminalProgress()));
-    rounding = RoundingBy(flags.method == "imatrix" ? RoundingMethod::kImatrix : RoundingMethod::kGptq,
-                          calibration, loaded.model->config(), pool);
-  }
-  ASSIGN_OR_RETURN(const ExportStats stats,
-                   WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title, rounding));
+  Rounding rounding;
+  RETURN_IF_ERROR(PrepareRounding(flags, plan, pool, rounding));
+  ASSIGN_OR_RETURN(const ExportStats stats, WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title,
+                                                              rounding.rounding));
   PrintSummary(plan, stats, flags.out, Seconds() - begin);
   return {};
 }
@@ -122,9 +134,15 @@ void AddQuantize(CLI::App& app) {
       "first match wins; repeatable");
   command->add_option("--output-tensor-type", flags->output_type, "Type of output.weight");
   command->add_option("--token-embedding-type", flags->embedding_type, "Type of token_embd.weight");
-  command->add_option("--method", flags->method, "x");
-  command->add_option("--calibration", flags->calibration, "x");
-  command->add_option("--windows", flags->windows, "x");
+  command
+      ->add_option("--method", flags->method,
+                   "rtn: every weight by itself; imatrix: errors weighted by what the calibration text uses; gptq: "
+                   "errors fed back into later weights as well")
+      ->check(CLI::IsMember({"rtn", "imatrix", "gptq"}))
+      ->capture_default_str();
+  command->add_option("--imatrix", flags->imatrix,
+                      "An importance matrix (thimble imatrix, llama-imatrix; GGUF) instead of a calibration");
+  flags->calibration.Add(*command);
   command->add_flag("--pure", flags->mix.pure, "One type for all matrices, without the mix's exceptions");
   command->footer(
       "Types by tensor, and what rows that are not whole blocks fall back to, are llama.cpp's. A model that "

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <random>
 
+#include "base/clock.h"
+
 namespace thimble {
 namespace {
 
@@ -166,7 +168,9 @@ Calibration Collector::Finish() {
 }  // namespace
 
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
-                              const std::vector<std::vector<int32_t>>& windows, const ProgressFn& progress) {
+                              const std::vector<std::vector<int32_t>>& windows, double max_seconds,
+                              const ProgressFn& progress) {
+  const double begin = Seconds();
   Collector collector(ctx, model);
   double done = 0, total = 0;
   for (const auto& window : windows) total += static_cast<double>(window.size());
@@ -176,6 +180,7 @@ Result<Calibration> Calibrate(const Context& ctx, const Model& model,
     if (progress && !progress({"calibrate", done, total, "tokens", ""})) {
       return MakeError(ErrorCode::kCancelled, "calibrate: cancelled");
     }
+    if (max_seconds > 0 && Seconds() - begin > max_seconds) break;
   }
   return collector.Finish();
 }

@@ -32,8 +32,10 @@ struct Calibration {
   LayerStatistics output;  // of the output matrix, which is also the embedding where they are tied
 };
 
-// Windows of tokens, each a text of its own. Deterministic for a number of threads. Error: kCancelled.
+// Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0. Error:
+// kCancelled.
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
-                              const std::vector<std::vector<int32_t>>& windows, const ProgressFn& progress);
+                              const std::vector<std::vector<int32_t>>& windows, double max_seconds,
+                              const ProgressFn& progress);
 
 }  // namespace thimble

@@ -1,13 +1,19 @@
 #include "quant/calibration_file.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
+#include "base/sha256.h"
 #include "formats/gguf.h"
+#include "formats/model_hash.h"
 
 namespace thimble {
 namespace {
 
 constexpr const char* kType = "calibration";
+// Part of the key: raised when the same inputs would give other statistics.
+constexpr int kVersion = 1;
 
 // A layer's statistics in one row: the lower triangle of H, row_weights, mean_squares.
 int64_t RowSize(int64_t n_in, int64_t n_out) {
@@ -93,6 +99,49 @@ Result<Calibration> LoadCalibration(const Model& model, const std::string& key, 
   }
   ASSIGN_OR_RETURN(calibration.output, read("output", model.output()));
   return calibration;
+}
+
+std::string CalibrationOptions::DefaultCacheDir() {
+  const char* xdg = std::getenv("XDG_CACHE_HOME");
+  if (xdg != nullptr && *xdg != '\0') return std::string(xdg) + "/thimble";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : ".") + "/.cache/thimble";
+}
+
+Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
+                                          const ChatTemplate* chat_template,
+                                          const CalibrationOptions& options, const ProgressFn& progress) {
+  Sha256 hash;
+  hash.Update(
+      fmt::format("{} {} {} {}", kVersion, HashModel(model.file()), options.n_ctx, options.max_tokens));
+  for (const TextPart& text : options.texts) {
+    for (const std::string& document : text.documents) hash.Update(document);
+  }
+  CachedCalibration cached;
+  cached.key = hash.Hex();
+  cached.folder = options.cache_dir + "/calibration/" + cached.key.substr(0, 16);
+  std::error_code ec;
+  std::filesystem::create_directories(cached.folder, ec);
+  if (ec) return MakeError(ErrorCode::kIo, "{}: cannot be made: {}", cached.folder, ec.message());
+  const std::string path = cached.folder + "/calibration.gguf";
+  if (auto loaded = LoadCalibration(model, cached.key, path)) {
+    cached.calibration = std::move(*loaded);
+    cached.found = true;
+    return cached;
+  }
+  std::vector<std::vector<std::vector<TokenId>>> windows;
+  for (const TextPart& text : options.texts) {
+    ASSIGN_OR_RETURN(auto part,
+                     Windows(Deal(text, TextPurpose::kCalibration), tokenizer, chat_template, options.n_ctx));
+    windows.push_back(std::move(part));
+  }
+  const auto taken = TakeEvenly(windows, options.max_tokens);
+  if (taken.empty()) return MakeError(ErrorCode::kInvalidArgument, "the calibration text is too short");
+  Context exact = ctx;
+  exact.compute = Compute::kF32;
+  ASSIGN_OR_RETURN(cached.calibration, Calibrate(exact, model, taken, options.max_seconds, progress));
+  RETURN_IF_ERROR(SaveCalibration(cached.calibration, cached.key, path));
+  return cached;
 }
 
 }  // namespace thimble

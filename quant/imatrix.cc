@@ -33,6 +33,31 @@ Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config) {
   return imatrix;
 }
 
+Status CheckImatrix(const Imatrix& imatrix, const ExportPlan& plan, const std::string& path) {
+  int64_t matching = 0;
+  for (const ExportTensor& t : plan.tensors) {
+    const auto found = imatrix.mean_squares.find(t.name);
+    if (found == imatrix.mean_squares.end()) continue;
+    if (static_cast<int64_t>(found->second.size()) != t.source.row_size()) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' has {} columns, in the model it has {}", path, t.name,
+                       found->second.size(), t.source.row_size());
+    }
+    ++matching;
+  }
+  if (matching == 0) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: names no tensor of the model", path);
+  }
+  return {};
+}
+
+RoundingFor RoundingBy(const Imatrix& imatrix) {
+  return [&imatrix](const ExportTensor& t) -> Result<TensorRounding> {
+    const auto found = imatrix.mean_squares.find(t.name);
+    if (found == imatrix.mean_squares.end()) return TensorRounding();
+    return TensorRounding{.importance = found->second};
+  };
+}
+
 Status WriteImatrix(const Imatrix& imatrix, const std::string& path) {
   std::vector<std::string> names;
   for (const auto& [name, values] : imatrix.mean_squares) names.push_back(name);

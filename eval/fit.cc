@@ -1,0 +1,406 @@
+#include "eval/fit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "eval/perplexity.h"
+#include "formats/model_hash.h"
+#include "quant/calibrated_rounding.h"
+#include "text/load_tokenizer.h"
+
+namespace thimble {
+namespace {
+
+namespace fs = std::filesystem;
+using enum WeightType;
+
+constexpr int kMostRounds = 5;                // of choosing again by what was measured
+constexpr double kSlack = 0.97;               // a measured goal is met closely enough
+constexpr int64_t kTopK = 32;                 // of the saved reference: within 0.5 % (docs/formats/tref.md)
+constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
+constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
+
+constexpr WeightType kAllTypes[] = {kQ2_K,   kQ3_K,  kQ4_K,    kQ5_K,  kQ6_K,   kIQ2_XXS,
+                                    kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kIQ4_NL,
+                                    kQ4_0,   kQ4_1,  kQ5_0,    kQ5_1,  kQ8_0};
+constexpr KvTypes kCaches[] = {{kF16, kF16}, {kQ8_0, kQ8_0}, {kQ4_0, kQ4_0}};
+
+struct Part {
+  std::string name;
+  TokenWindows selection, scoring;
+};
+
+TokenWindows Whole(const std::vector<std::vector<TokenId>>& windows, int64_t n_ctx) {
+  TokenWindows whole{.n_ctx = n_ctx, .tokens = {}};
+  for (const auto& window : windows) {
+    if (static_cast<int64_t>(window.size()) == n_ctx) {
+      whole.tokens.insert(whole.tokens.end(), window.begin(), window.end());
+    }
+  }
+  return whole;
+}
+
+std::string KvName(KvTypes kv) {
+  return std::string(Name(kv.k)) + "/" + Name(kv.v);
+}
+
+PartScore ScoreOf(const std::string& name, const PerplexityResult& r) {
+  return {name,
+          r.n_tokens,
+          r.kld_mean.value_or(0),
+          r.kld_se.value_or(0),
+          r.top1_agreement.value_or(0),
+          r.ppl / r.reference_ppl.value_or(r.ppl)};
+}
+
+}  // namespace
+
+struct Fit::State {
+  const Context& ctx;
+  FitOptions options;
+  std::string model_path, key, folder;
+  bool from_cache = true;
+  std::unique_ptr<Model> model;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  std::vector<Part> parts;
+  Calibration calibration;
+  ExportPlan plan;
+  std::vector<TensorCosts> costs;
+  std::optional<SavedReference> reference;
+  double activation_kld = 0;
+  std::map<std::string, double> kv_kld;  // by KvName
+  uint64_t header_bytes = 0;             // of the file, beside tensors
+
+  std::string Path(const char* name) const { return folder + "/" + name; }
+  Status LoadTexts();
+  Status LoadReferenceOrMake(const ProgressFn& progress);
+  Status LoadCostsOrMake(const ProgressFn& progress);
+  Status SaveCosts() const;
+  Status ReadCosts(const Json& json);
+
+  Result<TypeChoice> Choose(const FitGoal& goal, KvTypes kv, double allowed_kld) const;
+  uint64_t RamBytes(uint64_t tensor_bytes, KvTypes kv) const;
+  void SetTypes(const TypeChoice& choice);
+  Result<ExportStats> Write(const std::string& out, const ProgressFn& progress) const;
+  Result<std::vector<PartScore>> Score(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
+                                       const ProgressFn& progress) const;
+};
+
+Status Fit::State::LoadTexts() {
+  const ChatTemplate* chat = chat_template ? &*chat_template : nullptr;
+  for (const TextPart& text : options.calibration.texts) {
+    Part part{text.name, {}, {}};
+    ASSIGN_OR_RETURN(const auto selection, Windows(Deal(text, TextPurpose::kSelection), *tokenizer, chat,
+                                                   options.calibration.n_ctx));
+    ASSIGN_OR_RETURN(const auto scoring,
+                     Windows(Deal(text, TextPurpose::kScoring), *tokenizer, chat, options.calibration.n_ctx));
+    part.selection = Whole(selection, options.calibration.n_ctx);
+    part.scoring = Whole(scoring, options.calibration.n_ctx);
+    parts.push_back(std::move(part));
+  }
+  const bool any = std::ranges::any_of(parts, [](const Part& p) { return p.selection.size() > 0; });
+  if (!any) {
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "the calibration text is too short: of each ten documents one is kept to choose by, and these "
+        "make no window of {} tokens",
+        options.calibration.n_ctx);
+  }
+  return {};
+}
+
+Status Fit::State::LoadReferenceOrMake(const ProgressFn& progress) {
+  const std::string path = Path("reference.tref");
+  auto loaded = SavedReference::Load(path);
+  if (loaded) {
+    reference.emplace(std::move(*loaded));
+    return {};
+  }
+  reference.emplace(ReferenceHeader{.model = model_path,
+                                    .model_sha256 = HashModel(model->file()),
+                                    .model_bytes = static_cast<int64_t>(FileBytes(model->file())),
+                                    .n_ctx = options.calibration.n_ctx,
+                                    .vocab_size = model->config().vocab_size,
+                                    .top_k = kTopK,
+                                    .n_tail = kTopK});
+  Context exact = ctx;
+  exact.compute = Compute::kF32;
+  for (const Part& part : parts) {
+    for (const TokenWindows* windows : {&part.selection, &part.scoring}) {
+      if (windows->size() == 0) continue;
+      RETURN_IF_ERROR(
+          MeasurePerplexity(exact, *model, *tokenizer, *windows, {.save = &*reference}, progress));
+    }
+  }
+  return reference->Save(path);
+}
+
+Status Fit::State::SaveCosts() const {
+  Json json = {
+      {"key", key}, {"activation_kld", activation_kld}, {"kv_kld", kv_kld}, {"tensors", Json::array()}};
+  for (const TensorCosts& t : costs) {
+    Json choices = Json::array();
+    for (const TypeCost& c : t.choices)
+      choices.push_back({{"type", Name(c.type)}, {"bytes", c.bytes}, {"kld", c.kld}});
+    json["tensors"].push_back({{"name", t.name}, {"choices", choices}});
+  }
+  return WriteFileAtomically(Path("costs.json"), DumpJson(json, 1));
+}
+
+Status Fit::State::ReadCosts(const Json& json) {
+  const auto bad = [&] {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: not these costs", Path("costs.json"));
+  };
+  if (json.value("key", std::string()) != key || json.at("tensors").size() != plan.tensors.size())
+    return bad();
+  activation_kld = json.at("activation_kld").get<double>();
+  kv_kld = json.at("kv_kld").get<std::map<std::string, double>>();
+  for (const Json& t : json.at("tensors")) {
+    TensorCosts tensor{t.at("name").get<std::string>(), {}};
+    for (const Json& c : t.at("choices")) {
+      const auto type = ParseWeightType(c.at("type").get<std::string>());
+      if (!type) return bad();
+      tensor.choices.push_back({*type, c.at("bytes").get<uint64_t>(), c.at("kld").get<double>()});
+    }
+    if (tensor.choices.empty()) return bad();
+    costs.push_back(std::move(tensor));
+  }
+  return {};
+}
+
+Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
+  if (const auto json = ReadJsonFile(Path("costs.json"))) {
+    try {
+      if (ReadCosts(*json)) return {};
+    } catch (const nlohmann::json::exception&) {  // a damaged cache is made again
+    }
+    costs.clear();
+  }
+  from_cache = false;
+  const std::vector<WeightType> types =
+      options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
+                            : options.types;
+  ASSIGN_OR_RETURN(costs, MeasureCosts(plan, calibration, model->config(), types, ctx.pool, progress));
+  // What int8 activations cost: the divergence of the finest file, less what its weights cost.
+  TypeChoice finest;
+  for (const TensorCosts& t : costs) {
+    finest.choice.push_back(t.choices.size() - 1);
+    finest.kld += t.choices.back().kld;
+  }
+  SetTypes(finest);
+  const std::string path = Path("finest.gguf");
+  RETURN_IF_ERROR(Write(path, progress));
+  for (const KvTypes kv : kCaches) {
+    if (!KvCache::Check(model->config(), kv)) continue;
+    const auto scores = Score(path, &Part::selection, kv, progress);
+    if (!scores) {
+      fs::remove(path);
+      return tl::unexpected(scores.error());
+    }
+    if (kv_kld.empty()) activation_kld = std::max(0.0, scores->front().kld - finest.kld);
+    kv_kld[KvName(kv)] = std::max(0.0, scores->front().kld - finest.kld - activation_kld);
+  }
+  fs::remove(path);
+  return SaveCosts();
+}
+
+void Fit::State::SetTypes(const TypeChoice& choice) {
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    plan.tensors[i].type = plan.tensors[i].wanted = costs[i].choices[choice.choice[i]].type;
+  }
+  // The name of the type that most weights have.
+  std::map<WeightType, int64_t> weights;
+  for (const ExportTensor& t : plan.tensors) weights[t.type] += t.source.n_elements();
+  const auto most = std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; });
+  if (const auto mix = FindMix(Name(most->first)))
+    plan.metadata.Set("general.file_type", {(*mix)->file_type});
+  plan.metadata.Set("general.quantization_version", {kQuantizationVersion});
+}
+
+Result<ExportStats> Fit::State::Write(const std::string& out, const ProgressFn& progress) const {
+  return WriteGgufFromPlan(plan, out, ctx.pool, progress, "write",
+                           RoundingBy(RoundingMethod::kGptq, calibration, model->config(), ctx.pool));
+}
+
+Result<std::vector<PartScore>> Fit::State::Score(const std::string& path, TokenWindows Part::*windows,
+                                                 KvTypes kv, const ProgressFn& progress) const {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Model> small, Model::Load(path));
+  std::vector<PerplexityResult> results;
+  std::vector<PartScore> scores(1);
+  PerplexityOptions how{.saved_reference = &*reference};
+  if (kv.k != kF16 || kv.v != kF16) how.kv = kv;
+  for (const Part& part : parts) {
+    if ((part.*windows).size() == 0) continue;
+    ASSIGN_OR_RETURN(PerplexityResult result,
+                     MeasurePerplexity(ctx, *small, *tokenizer, part.*windows, how, progress));
+    scores.push_back(ScoreOf(part.name, result));
+    results.push_back(std::move(result));
+  }
+  std::vector<const PerplexityResult*> all;
+  for (const PerplexityResult& r : results) all.push_back(&r);
+  if (all.empty()) return std::vector<PartScore>();
+  scores[0] = ScoreOf("all", Pool(all));
+  return scores;
+}
+
+uint64_t Fit::State::RamBytes(uint64_t tensor_bytes, KvTypes kv) const {
+  return tensor_bytes + KvCache::BytesPerToken(model->config(), kv) * static_cast<uint64_t>(options.ram_ctx) +
+         kProgramBytes + kVocabularyFactor * header_bytes;
+}
+
+Result<TypeChoice> Fit::State::Choose(const FitGoal& goal, KvTypes kv, double allowed_kld) const {
+  uint64_t bytes = UINT64_MAX;
+  const auto limit = [&](uint64_t most, uint64_t other) {
+    bytes = std::min(bytes, most > other ? most - other : 0);
+  };
+  if (goal.file_bytes) limit(*goal.file_bytes, header_bytes);
+  if (goal.ram_bytes) limit(*goal.ram_bytes, RamBytes(0, kv));
+  if (goal.bits_per_weight) {
+    double weights = 0;
+    for (const ExportTensor& t : plan.tensors) weights += static_cast<double>(t.source.n_elements());
+    limit(static_cast<uint64_t>(*goal.bits_per_weight * weights / 8), 0);
+  }
+  if (std::isinf(allowed_kld)) return SolveForBytes(costs, bytes);
+  ASSIGN_OR_RETURN(TypeChoice choice, SolveForKld(costs, allowed_kld));
+  if (choice.bytes > bytes) {
+    return MakeError(ErrorCode::kNotFound,
+                     "the quality asked for takes {} bytes of weights; the budget leaves {}", choice.bytes,
+                     bytes);
+  }
+  return choice;
+}
+
+Fit::Fit(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Fit::~Fit() = default;
+
+const std::vector<TensorCosts>& Fit::costs() const {
+  return state_->costs;
+}
+const ExportPlan& Fit::plan() const {
+  return state_->plan;
+}
+std::string Fit::cache_path() const {
+  return state_->folder;
+}
+bool Fit::from_cache() const {
+  return state_->from_cache;
+}
+
+std::vector<Fit::FrontPoint> Fit::Front(int points) const {
+  std::vector<FrontPoint> front;
+  for (const TypeChoice& choice : ParetoFront(state_->costs, points)) {
+    front.push_back({choice.bytes + state_->header_bytes, choice.kld + state_->activation_kld});
+  }
+  return front;
+}
+
+Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string& model_path,
+                                          const FitOptions& options, const ProgressFn& progress) {
+  auto state = std::make_unique<State>(State{.ctx = ctx, .options = options, .model_path = model_path});
+  State& s = *state;
+  ASSIGN_OR_RETURN(s.model, Model::Load(model_path));
+  ASSIGN_OR_RETURN(s.tokenizer, LoadTokenizer(s.model->file()));
+  ASSIGN_OR_RETURN(s.chat_template, LoadChatTemplate(*s.tokenizer, model_path));
+  ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(model_path));
+  ASSIGN_OR_RETURN(s.plan, PlanFromModelFile(std::move(source)));
+  std::vector<TensorDeclaration> declarations;
+  uint64_t tensor_bytes = 0;
+  for (const ExportTensor& t : s.plan.tensors) {
+    declarations.push_back({t.name, t.type, t.shape()});
+    tensor_bytes += static_cast<uint64_t>(t.source.n_rows()) * RowBytes(t.type, t.source.row_size());
+  }
+  ASSIGN_OR_RETURN(const uint64_t file_bytes, GgufWriter::FileBytes(s.plan.metadata, declarations));
+  s.header_bytes = file_bytes - tensor_bytes;
+
+  ASSIGN_OR_RETURN(CachedCalibration cached,
+                   CalibrateOrLoad(ctx, *s.model, *s.tokenizer, s.chat_template ? &*s.chat_template : nullptr,
+                                   options.calibration, progress));
+  s.calibration = std::move(cached.calibration);
+  s.folder = cached.folder;
+  s.from_cache = cached.found;
+  s.key = cached.key;
+  for (const WeightType type : options.types) s.key += std::string(" ") + Name(type);
+  RETURN_IF_ERROR(s.LoadTexts());
+  RETURN_IF_ERROR(s.LoadReferenceOrMake(progress));
+  RETURN_IF_ERROR(s.LoadCostsOrMake(progress));
+  return std::unique_ptr<Fit>(new Fit(std::move(state)));
+}
+
+Result<FitResult> Fit::Run(const FitGoal& goal, const std::string& out, const ProgressFn& progress) {
+  State& s = *state_;
+  RETURN_IF_ERROR(CheckOutputFile(s.model_path, out));
+  const bool measured = !goal.max_kld.empty() || goal.min_top1;
+  // Before the first measurement every part is expected to move as the whole, and the shares of positions
+  // that change their most likely token as the root of the divergence.
+  std::map<std::string, double> ratio;  // of a part's divergence to the expected
+  double top1_factor = 0.55;
+  FitResult best;
+  bool found = false;
+  for (int round = 0; round < kMostRounds; ++round) {
+    double allowed = INFINITY;
+    for (const auto& [part, most] : goal.max_kld) {
+      allowed = std::min(allowed, most / (ratio.contains(part) ? ratio[part] : 1.0));
+    }
+    if (goal.min_top1) allowed = std::min(allowed, std::pow((1 - *goal.min_top1) / top1_factor, 2));
+    // The cache's type that leaves the weights the most.
+    std::optional<TypeChoice> choice;
+    KvTypes kv = s.options.kv.value_or(kCaches[0]);
+    Error error{};
+    for (const KvTypes tried : kCaches) {
+      if (s.options.kv ? (tried.k != s.options.kv->k || tried.v != s.options.kv->v)
+                       : (!goal.ram_bytes && choice))
+        continue;
+      const auto cache_kld = s.kv_kld.find(KvName(tried));
+      const double other = s.activation_kld + (cache_kld != s.kv_kld.end() ? cache_kld->second : 0);
+      auto chosen = s.Choose(goal, tried, allowed - other);
+      if (!chosen) {
+        error = chosen.error();
+        continue;
+      }
+      const bool better =
+          !choice || (measured ? chosen->bytes < choice->bytes : chosen->kld + other < best.predicted_kld);
+      if (!better) continue;
+      choice = std::move(*chosen);
+      kv = tried;
+      best.predicted_kld = choice->kld + other;
+    }
+    if (!choice) {
+      if (found) return best;
+      return tl::unexpected(error);
+    }
+    s.SetTypes(*choice);
+    best.choice = *choice;
+    best.kv = kv;
+    best.activation_kld = s.activation_kld;
+    ASSIGN_OR_RETURN(best.stats, s.Write(out, progress));
+    best.file_bytes = choice->bytes + s.header_bytes;
+    best.ram_bytes = s.RamBytes(choice->bytes, kv);
+    ASSIGN_OR_RETURN(best.selection, s.Score(out, &Part::selection, kv, progress));
+    if (!measured) break;
+    // Met, and closely: done. Otherwise once more with what was learned.
+    double worst = 0;  // the largest share of what is allowed
+    for (const auto& [name, most] : goal.max_kld) {
+      const std::string part = name.empty() ? "all" : name;
+      const auto score = std::ranges::find(best.selection, part, &PartScore::part);
+      if (score == best.selection.end()) {
+        return MakeError(ErrorCode::kInvalidArgument, "--max-kld: no part of the texts is called '{}'", name);
+      }
+      ratio[name] = score->kld / best.predicted_kld;
+      worst = std::max(worst, score->kld / most);
+    }
+    if (goal.min_top1) {
+      const double changed = 1 - best.selection.front().top1;
+      top1_factor = changed / std::sqrt(best.predicted_kld);
+      worst = std::max(worst, std::pow(changed / (1 - *goal.min_top1), 2));
+    }
+    found = true;
+    if (worst <= 1 && worst >= kSlack) break;
+    if (round + 2 >= kMostRounds && worst <= 1) break;
+  }
+  ASSIGN_OR_RETURN(best.scoring, s.Score(out, &Part::scoring, best.kv, progress));
+  return best;
+}
+
+}  // namespace thimble
