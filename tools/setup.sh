@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "$0")/apt_install.sh"
 
 packages=(build-essential cmake ninja-build ccache pkg-config
-          libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev
+          libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev libssl-dev
           libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
           python3 python3-venv python3-pip ca-certificates)
 min_cmake=3.25
@@ -25,7 +25,7 @@ check_by_hand() {
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   if command -v pkg-config >/dev/null; then
-    for module in fmt libpcre2-8 libutf8proc gtest gmock; do
+    for module in fmt libpcre2-8 libutf8proc libcrypto gtest gmock; do
       pkg-config --exists "$module" || missing+=("$module")
     done
   fi
