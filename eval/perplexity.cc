@@ -6,13 +6,16 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "model/adapter.h"
+#include "text/utf8.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 64;  // logits of a 262,144-token vocabulary for 64 rows are 67 MB
+constexpr size_t kWorstExamples = 10, kContextTokens = 40, kGuesses = 3;
 
 Tensor Rows(const Tensor& x, int64_t begin, int64_t n) {
   Tensor out = Tensor::Empty(n, x.cols());
@@ -20,71 +23,122 @@ Tensor Rows(const Tensor& x, int64_t begin, int64_t n) {
   return out;
 }
 
-double LogSumExp(const float* x, int64_t n) {
-  const float max = *std::max_element(x, x + n);
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::exp(x[i] - max);
-  return max + std::log(sum);
+// A token is often part of a character: "<0xEB>" for bytes that are no UTF-8.
+std::string Shown(std::string_view bytes) {
+  std::string out;
+  while (!bytes.empty()) {
+    const size_t valid = ValidUtf8Length(bytes);
+    out += bytes.substr(0, valid);
+    if (valid == bytes.size()) break;
+    out += fmt::format("<0x{:02X}>", static_cast<uint8_t>(bytes[valid]));
+    bytes.remove_prefix(valid + 1);
+  }
+  return out;
 }
 
-struct Score {
-  double nll = 0, reference_nll = 0, kld = 0;
-  bool same_top = false;
+// The worst positions so far; texts are made of them at the end.
+class Worst {
+ public:
+  explicit Worst(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  bool Wants(double kld) const { return examples_.size() < kWorstExamples || kld > examples_.back().kld; }
+  void Add(double kld, int64_t window, int64_t position, std::span<const TokenId> tokens,
+           const std::vector<TokenLogProb>& reference, const std::vector<TokenLogProb>& model) {
+    const size_t end = static_cast<size_t>(position + 1), n = std::min(end, kContextTokens);
+    WorstExample example{.kld = kld, .window = window, .position = position};
+    example.context = Shown(tokenizer_.Decode(
+        {tokens.begin() + static_cast<ptrdiff_t>(end - n), tokens.begin() + static_cast<ptrdiff_t>(end)}));
+    example.next = Shown(tokenizer_.TokenBytes(tokens[end], true));
+    example.reference = Guesses(reference);
+    example.model = Guesses(model);
+    const auto at =
+        std::find_if(examples_.begin(), examples_.end(), [&](const auto& e) { return e.kld < kld; });
+    examples_.insert(at, std::move(example));
+    if (examples_.size() > kWorstExamples) examples_.pop_back();
+  }
+  std::vector<WorstExample> Take() { return std::move(examples_); }
+
+ private:
+  std::vector<WorstExample::Guess> Guesses(const std::vector<TokenLogProb>& tokens) const {
+    std::vector<WorstExample::Guess> out;
+    for (size_t i = 0; i < std::min(tokens.size(), kGuesses); ++i) {
+      out.push_back({Shown(tokenizer_.TokenBytes(tokens[i].id, true)), std::exp(tokens[i].log_p)});
+    }
+    return out;
+  }
+
+  const Tokenizer& tokenizer_;
+  std::vector<WorstExample> examples_;
 };
 
-Score ScoreRow(const float* logits, const float* reference, int64_t n, TokenId target) {
-  Score score;
-  const double lse = LogSumExp(logits, n);
-  score.nll = lse - logits[target];
-  if (reference == nullptr) return score;
-  const double reference_lse = LogSumExp(reference, n);
-  score.reference_nll = reference_lse - reference[target];
-  double kld = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const double log_p = reference[i] - reference_lse;
-    if (log_p > -30) kld += std::exp(log_p) * (log_p - (logits[i] - lse));
-  }
-  score.kld = std::max(0.0, kld);
-  score.same_top =
-      std::max_element(logits, logits + n) - logits == std::max_element(reference, reference + n) - reference;
-  return score;
+Tensor HiddenStates(const Context& ctx, const Model& model, std::span<const TokenId> tokens,
+                    const PerplexityOptions& options) {
+  std::optional<KvCache> cache;
+  if (options.kv) cache.emplace(model.config(), static_cast<int64_t>(tokens.size()), *options.kv);
+  return ForwardHidden(ctx, model,
+                       {.tokens = tokens, .cache = cache ? &*cache : nullptr, .adapters = options.adapters});
 }
 
 struct Runner {
   const Context& ctx;
   const Model& model;
   const PerplexityOptions& options;
-  std::unique_ptr<Model> reference = {};
-  std::vector<Score> scores = {};
+  const TokenWindows& windows;
+  Worst worst;
+  std::vector<TokenScore> scores = {};
   double seconds = 0;
 
-  void Window(std::span<const TokenId> tokens) {
+  Status Window(int64_t window) {
+    const std::span tokens = windows[window];
     const double begin = Seconds();
-    std::optional<KvCache> cache;
-    if (options.kv) cache.emplace(model.config(), options.n_ctx, *options.kv);
-    const Tensor hidden = ForwardHidden(
-        ctx, model, {.tokens = tokens, .cache = cache ? &*cache : nullptr, .adapters = options.adapters});
+    const Tensor hidden = HiddenStates(ctx, model, tokens, options);
     seconds += Seconds() - begin;
     Context exact = ctx;
     exact.compute = Compute::kF32;
-    const Tensor reference_hidden =
-        reference ? ForwardHidden(exact, *reference, {.tokens = tokens}) : Tensor();
-    const int64_t first = options.n_ctx / 2, last = options.n_ctx - 1, vocab = model.config().vocab_size;
+    Tensor reference_hidden;
+    if (options.reference) reference_hidden = ForwardHidden(exact, *options.reference, {.tokens = tokens});
+    std::vector<Prediction> saved, kept;
+    if (options.saved_reference) {
+      ASSIGN_OR_RETURN(saved, options.saved_reference->Find(tokens));
+    }
+    if (options.save) kept.resize(static_cast<size_t>(windows.n_scored()));
+    const int64_t first = windows.first_scored(), last = first + windows.n_scored();
     for (int64_t row = first; row < last; row += kRowsAtOnce) {
       const int64_t n = std::min(kRowsAtOnce, last - row);
       const double logits_begin = Seconds();
       const Tensor logits = Logits(ctx, model, Rows(hidden, row, n));
       seconds += Seconds() - logits_begin;
-      const Tensor other = reference ? Logits(exact, *reference, Rows(reference_hidden, row, n)) : Tensor();
-      const size_t at = scores.size();
-      scores.resize(at + static_cast<size_t>(n));
+      Tensor other;
+      if (options.reference) other = Logits(exact, *options.reference, Rows(reference_hidden, row, n));
+      const auto row_of = [&](const Tensor& x, int64_t i) {
+        return std::span<const float>(x.row(i), static_cast<size_t>(x.cols()));
+      };
+      const auto at = [&](int64_t i) { return static_cast<size_t>(row - first + i); };
+      const size_t done = scores.size();
+      scores.resize(done + static_cast<size_t>(n));
+      const auto score = [&](int64_t i, TokenId target) {
+        if (other) return ScoreAgainst(row_of(logits, i), row_of(other, i), target);
+        if (!saved.empty()) return ScoreAgainst(row_of(logits, i), saved[at(i)], target);
+        return ScoreAlone(row_of(logits, i), target);
+      };
       ctx.pool.ParallelFor(n, 1, [&](int64_t begin_row, int64_t end_row, int) {
         for (int64_t i = begin_row; i < end_row; ++i) {
-          scores[at + static_cast<size_t>(i)] =
-              ScoreRow(logits.row(i), other ? other.row(i) : nullptr, vocab, tokens[row + i + 1]);
+          const TokenId target = tokens[static_cast<size_t>(row + i + 1)];
+          scores[done + static_cast<size_t>(i)] = score(i, target);
+          if (options.save) kept[at(i)] = options.save->Keep(row_of(logits, i), target, tokens, row + i);
         }
       });
+      if (!other && saved.empty()) continue;
+      for (int64_t i = 0; i < n; ++i) {
+        const double kld = scores[done + static_cast<size_t>(i)].kld;
+        if (!worst.Wants(kld)) continue;
+        worst.Add(kld, window, row + i, tokens,
+                  other ? MostLikely(row_of(other, i), kGuesses) : saved[at(i)].top,
+                  MostLikely(row_of(logits, i), kGuesses));
+      }
     }
+    if (options.save) options.save->Add(tokens, kept);
+    return {};
   }
 };
 
@@ -97,34 +151,34 @@ double Quantile(const std::vector<float>& sorted, double q) {
 
 // Mean and its standard error.
 template <typename F>
-std::pair<double, double> MeanAndError(const std::vector<Score>& scores, F value) {
+std::pair<double, double> MeanAndError(const std::vector<TokenScore>& scores, F value) {
   double sum = 0, sum2 = 0;
-  for (const Score& s : scores) sum += value(s);
+  for (const TokenScore& s : scores) sum += value(s);
   const double n = static_cast<double>(scores.size()), mean = sum / n;
-  for (const Score& s : scores) sum2 += (value(s) - mean) * (value(s) - mean);
+  for (const TokenScore& s : scores) sum2 += (value(s) - mean) * (value(s) - mean);
   return {mean, std::sqrt(sum2 / n / std::max(1.0, n - 1))};
 }
 
-PerplexityResult Summarize(const Runner& runner) {
+PerplexityResult Summarize(std::vector<TokenScore> scores, bool with_reference) {
   PerplexityResult result;
-  const auto& scores = runner.scores;
   result.n_tokens = static_cast<int64_t>(scores.size());
-  const auto [nll, nll_se] = MeanAndError(scores, [](const Score& s) { return s.nll; });
+  const auto [nll, nll_se] = MeanAndError(scores, [](const TokenScore& s) { return s.nll; });
   result.ppl = std::exp(nll);
   result.ppl_se = nll_se * result.ppl;
-  if (!runner.reference) return result;
-  result.reference_ppl = std::exp(MeanAndError(scores, [](const Score& s) { return s.reference_nll; }).first);
-  std::tie(result.kld_mean, result.kld_se) = MeanAndError(scores, [](const Score& s) { return s.kld; });
-  int64_t same = 0;
-  for (const Score& s : scores) {
-    same += s.same_top;
-    result.kld.push_back(static_cast<float>(s.kld));
+  if (with_reference) {
+    result.reference_ppl =
+        std::exp(MeanAndError(scores, [](const TokenScore& s) { return s.reference_nll; }).first);
+    std::tie(result.kld_mean, result.kld_se) =
+        MeanAndError(scores, [](const TokenScore& s) { return s.kld; });
+    std::vector<float> sorted;
+    for (const TokenScore& s : scores) sorted.push_back(static_cast<float>(s.kld));
+    std::sort(sorted.begin(), sorted.end());
+    result.kld_median = Quantile(sorted, 0.5);
+    result.kld_p99 = Quantile(sorted, 0.99);
+    result.top1_agreement =
+        MeanAndError(scores, [](const TokenScore& s) { return s.same_top ? 1.0 : 0.0; }).first;
   }
-  std::vector<float> sorted = result.kld;
-  std::sort(sorted.begin(), sorted.end());
-  result.kld_median = Quantile(sorted, 0.5);
-  result.kld_p99 = Quantile(sorted, 0.99);
-  result.top1_agreement = static_cast<double>(same) / static_cast<double>(scores.size());
+  result.scores = std::move(scores);
   return result;
 }
 
@@ -158,57 +212,53 @@ int64_t PeakRssBytes() {
   return usage.ru_maxrss * 1024;
 }
 
-Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
-                                           const std::string& text, const PerplexityOptions& options,
-                                           const ProgressFn& progress) {
-  std::vector<TokenId> tokens = tokenizer.Encode(text, true, false);
-  const int64_t n_ctx = options.n_ctx;
-  if (n_ctx < 4)
-    return MakeError(ErrorCode::kInvalidArgument, "a window needs at least 4 tokens, not {}", n_ctx);
-  int64_t n_windows = static_cast<int64_t>(tokens.size()) / n_ctx;
-  if (n_windows < 1) {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "the text has {} tokens; one window needs at least {}: give a longer text or a smaller "
-                     "--ctx-size",
-                     tokens.size(), n_ctx);
-  }
-  if (options.max_windows > 0) n_windows = std::min(n_windows, options.max_windows);
-  for (TokenId id : tokens) {
-    if (id >= model.config().vocab_size) {
-      return MakeError(ErrorCode::kCorrupt, "the tokenizer gives id {}, the model has {} embeddings", id,
-                       model.config().vocab_size);
-    }
-  }
+int64_t MeasurePeakMemory(const Context& ctx, const Model& model, const TokenWindows& windows,
+                          const PerplexityOptions& options) {
+  const Tensor hidden = HiddenStates(ctx, model, windows[0], options);
+  Logits(ctx, model, Rows(hidden, windows.first_scored(), std::min(kRowsAtOnce, windows.n_scored())));
+  return PeakRssBytes();
+}
 
-  Runner runner{ctx, model, options};
-  int64_t peak_rss = 0;
-  for (int64_t i = 0; i < n_windows; ++i) {
-    const std::span window(tokens.data() + i * n_ctx, static_cast<size_t>(n_ctx));
-    if (tokenizer.spec().add_bos && tokenizer.spec().bos) window[0] = *tokenizer.spec().bos;
-    if (i == 0) {  // memory is the model's own: measured before the reference is there
-      runner.Window(window);
-      peak_rss = PeakRssBytes();
-      runner.scores.clear();
-      runner.seconds = 0;
-      if (!options.reference.empty()) {
-        ASSIGN_OR_RETURN(runner.reference, Model::Load(options.reference));
-      }
-      if (runner.reference && runner.reference->config().vocab_size != model.config().vocab_size) {
-        return MakeError(ErrorCode::kInvalidArgument, "{}: has a vocabulary of {}, the model one of {}",
-                         options.reference, runner.reference->config().vocab_size, model.config().vocab_size);
-      }
-    }
-    runner.Window(window);
+Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
+                                           const TokenWindows& windows, const PerplexityOptions& options,
+                                           const ProgressFn& progress) {
+  CHECK(!options.reference || !options.saved_reference);
+  if (options.reference && options.reference->config().vocab_size != model.config().vocab_size) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: has a vocabulary of {}, the model one of {}",
+                     options.reference->file().path, options.reference->config().vocab_size,
+                     model.config().vocab_size);
+  }
+  if (options.saved_reference) {
+    RETURN_IF_ERROR(options.saved_reference->Covers(windows, model.config().vocab_size));
+  }
+  Runner runner{ctx, model, options, windows, Worst(tokenizer)};
+  for (int64_t i = 0; i < windows.size(); ++i) {
+    RETURN_IF_ERROR(runner.Window(i));
     const bool go_on = !progress || progress({.stage = "eval",
-                                              .done = static_cast<double>((i + 1) * n_ctx),
-                                              .total = static_cast<double>(n_windows * n_ctx),
+                                              .done = static_cast<double>((i + 1) * windows.n_ctx),
+                                              .total = static_cast<double>(windows.tokens.size()),
                                               .unit = "tokens"});
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
-  PerplexityResult result = Summarize(runner);
-  result.tokens_per_second = static_cast<double>(n_windows * n_ctx) / runner.seconds;
-  result.peak_rss_bytes = peak_rss;
+  PerplexityResult result = Summarize(std::move(runner.scores), options.reference || options.saved_reference);
+  result.seconds = runner.seconds;
+  result.tokens_per_second = static_cast<double>(windows.tokens.size()) / runner.seconds;
+  result.worst = runner.worst.Take();
   return result;
+}
+
+PerplexityResult Pool(const std::vector<const PerplexityResult*>& results) {
+  std::vector<TokenScore> scores;
+  double seconds = 0, tokens = 0;
+  for (const PerplexityResult* result : results) {
+    scores.insert(scores.end(), result->scores.begin(), result->scores.end());
+    seconds += result->seconds;
+    tokens += result->seconds * result->tokens_per_second;
+  }
+  PerplexityResult pooled = Summarize(std::move(scores), results[0]->kld_mean.has_value());
+  pooled.seconds = seconds;
+  pooled.tokens_per_second = tokens / seconds;
+  return pooled;
 }
 
 ModelSize MeasureSize(const Model& model) {

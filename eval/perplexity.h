@@ -8,34 +8,56 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/result.h"
+#include "eval/prediction.h"
+#include "eval/saved_reference.h"
+#include "eval/token_windows.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
 
-// Windows and scoring are those of llama.cpp's perplexity tool: windows of n_ctx tokens that do not overlap,
-// the first token of each replaced by BOS if the model adds one, predictions of the second half scored.
 struct PerplexityOptions {
-  int64_t n_ctx = 512;
-  int64_t max_windows = 0;                    // 0: all
-  std::string reference;                      // path of a model to compare with, or empty
   std::vector<AppliedAdapter> adapters = {};  // on the model, not on the reference
   std::optional<KvTypes> kv = {};             // the model sees its keys and values through such a cache
+  // What to compare with, one at most: a model, computed in F32, or predictions that must cover the windows.
+  const Model* reference = nullptr;
+  const SavedReference* saved_reference = nullptr;
+  SavedReference* save = nullptr;  // receives this model's predictions
+};
+
+// One of the positions that are furthest from the reference.
+struct WorstExample {
+  double kld = 0;
+  int64_t window = 0, position = 0;  // of the token before `next`
+  std::string context, next;         // the text before, and the token that followed
+  struct Guess {
+    std::string token;
+    double p;
+  };
+  std::vector<Guess> reference, model;  // the three most likely, most likely first
 };
 
 struct PerplexityResult {
   int64_t n_tokens = 0;  // scored
   double ppl = 0, ppl_se = 0;
-  // Against the reference (computed in F32), over scored tokens; KL(reference || model) in nats.
+  // Against the reference, over scored tokens; KL(reference || model) in nats.
   std::optional<double> reference_ppl, kld_mean, kld_se, kld_median, kld_p99, top1_agreement;
-  double tokens_per_second = 0;  // tokens run through the model, scored or not
-  int64_t peak_rss_bytes = 0;    // of the process while it held the model alone
-  std::vector<float> kld;        // per scored token
+  double seconds = 0;               // of running the model
+  double tokens_per_second = 0;     // tokens run through the model, scored or not
+  std::vector<TokenScore> scores;   // windows one after another
+  std::vector<WorstExample> worst;  // ten, the worst first; empty without a reference
 };
 
 Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
-                                           const std::string& text, const PerplexityOptions& options,
+                                           const TokenWindows& windows, const PerplexityOptions& options,
                                            const ProgressFn& progress);
+
+// Several texts as if they were one.
+PerplexityResult Pool(const std::vector<const PerplexityResult*>& results);
+
+// The process's resident memory at its highest, once the model has run one window; weights are then packed.
+int64_t MeasurePeakMemory(const Context& ctx, const Model& model, const TokenWindows& windows,
+                          const PerplexityOptions& options);
 
 // Size on disk of what the weights occupy, and per parameter.
 struct ModelSize {

@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "text/load_tokenizer.h"
+#include "text/utf8.h"
 
 namespace thimble {
 namespace {
@@ -52,9 +53,15 @@ class PerplexityTest : public ::testing::Test {
     EXPECT_TRUE(tokenizer) << tokenizer.error().message;
     tokenizer_ = std::move(*tokenizer);
   }
-  Result<PerplexityResult> Measure(const std::string& text, const PerplexityOptions& options,
+  Result<PerplexityResult> Measure(const std::string& text, int64_t n_ctx,
+                                   const PerplexityOptions& options = {},
                                    const ProgressFn& progress = nullptr) const {
-    return MeasurePerplexity(ctx_, *model_, *tokenizer_, text, options, progress);
+    return MeasurePerplexity(ctx_, *model_, *tokenizer_, Windows(text, n_ctx), options, progress);
+  }
+  TokenWindows Windows(const std::string& text, int64_t n_ctx, int64_t max_windows = 0) const {
+    auto windows = SplitIntoWindows(*tokenizer_, text, n_ctx, max_windows, model_->config().vocab_size);
+    EXPECT_TRUE(windows) << windows.error().message;
+    return *windows;
   }
 
   ThreadPool pool_{2};
@@ -66,7 +73,7 @@ class PerplexityTest : public ::testing::Test {
 TEST_F(PerplexityTest, IsThatOfAPlainCalculation) {
   const std::string text = SomeText(60);
   for (int64_t n_ctx : {16, 33, 130}) {  // 33: the middle of an odd window; 130: logits in two pieces
-    const auto result = Measure(text, {.n_ctx = n_ctx});
+    const auto result = Measure(text, n_ctx);
     ASSERT_TRUE(result) << result.error().message;
     const auto tokens = tokenizer_->Encode(text, true, false);
     std::vector<double> nll;
@@ -87,7 +94,7 @@ TEST_F(PerplexityTest, IsThatOfAPlainCalculation) {
                 1e-3 * result->ppl_se);
     EXPECT_FALSE(result->kld_mean || result->reference_ppl || result->top1_agreement);
     EXPECT_GT(result->tokens_per_second, 0);
-    EXPECT_GT(result->peak_rss_bytes, 1 << 20);
+    EXPECT_GT(MeasurePeakMemory(ctx_, *model_, Windows(text, n_ctx), {}), 1 << 20);
   }
 }
 
@@ -97,7 +104,9 @@ TEST_F(PerplexityTest, BosTakesTheFirstPlaceOfEachWindowWhereTheModelAddsIt) {
   auto with_bos = Tokenizer::Create(spec);
   ASSERT_TRUE(with_bos);
   const std::string text = SomeText(20);
-  const auto result = MeasurePerplexity(ctx_, *model_, *with_bos, text, {.n_ctx = 24}, nullptr);
+  const auto windows = SplitIntoWindows(*with_bos, text, 24, 0, model_->config().vocab_size);
+  ASSERT_TRUE(windows) << windows.error().message;
+  const auto result = MeasurePerplexity(ctx_, *model_, *with_bos, *windows, {}, nullptr);
   ASSERT_TRUE(result) << result.error().message;
   std::vector<TokenId> tokens = tokenizer_->Encode(text, false, false);
   tokens.insert(tokens.begin(), *spec.bos);
@@ -112,11 +121,11 @@ TEST_F(PerplexityTest, BosTakesTheFirstPlaceOfEachWindowWhereTheModelAddsIt) {
   }
   EXPECT_EQ(result->n_tokens, n);
   EXPECT_NEAR(std::log(result->ppl), sum / n, 1e-5);
-  EXPECT_NE(result->ppl, Measure(text, {.n_ctx = 24})->ppl);
+  EXPECT_NE(result->ppl, Measure(text, 24)->ppl);
 }
 
 TEST_F(PerplexityTest, AModelAgreesWithItself) {
-  const auto result = Measure(SomeText(60), {.n_ctx = 32, .reference = kModels + "llama"});
+  const auto result = Measure(SomeText(60), 32, {.reference = model_.get()});
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_EQ(result->ppl, *result->reference_ppl);
   EXPECT_NEAR(*result->kld_mean, 0, 1e-9);
@@ -127,7 +136,7 @@ TEST_F(PerplexityTest, AModelAgreesWithItself) {
 TEST_F(PerplexityTest, DivergenceIsThatOfAPlainCalculation) {
   const auto other = Load("llama_rope_linear");
   const std::string text = SomeText(60);
-  const auto result = Measure(text, {.n_ctx = 32, .reference = kModels + "llama_rope_linear"});
+  const auto result = Measure(text, 32, {.reference = other.get()});
   ASSERT_TRUE(result) << result.error().message;
   const auto tokens = tokenizer_->Encode(text, true, false);
   std::vector<double> kld;
@@ -161,25 +170,87 @@ TEST_F(PerplexityTest, DivergenceIsThatOfAPlainCalculation) {
   EXPECT_LE(*result->kld_p99, kld[at + 1] + 1e-3);
   EXPECT_NEAR(*result->top1_agreement, same / n, 1e-12);
   EXPECT_LT(*result->top1_agreement, 1);
-  EXPECT_EQ(result->kld.size(), kld.size());
+  EXPECT_EQ(result->scores.size(), kld.size());
 }
 
-TEST_F(PerplexityTest, WindowsCanBeLimited) {
-  const auto result = Measure(SomeText(60), {.n_ctx = 16, .max_windows = 3});
-  ASSERT_TRUE(result);
-  EXPECT_EQ(result->n_tokens, 3 * 7);
+TEST_F(PerplexityTest, ASavedReferenceGivesWhatTheModelGives) {
+  const auto other = Load("llama_rope_linear");
+  const std::string text = SomeText(60);
+  const int64_t vocab_size = model_->config().vocab_size;
+  SavedReference saved({.n_ctx = 32, .vocab_size = vocab_size, .top_k = vocab_size});
+  ASSERT_TRUE(MeasurePerplexity(ctx_, *other, *tokenizer_, Windows(text, 32), {.save = &saved}, nullptr));
+  const auto exact = Measure(text, 32, {.reference = other.get()});
+  const auto result = Measure(text, 32, {.saved_reference = &saved});
+  ASSERT_TRUE(exact && result);
+  EXPECT_NEAR(*result->kld_mean, *exact->kld_mean, 1e-3 * *exact->kld_mean);
+  EXPECT_NEAR(*result->kld_p99, *exact->kld_p99, 2e-3 * *exact->kld_p99);
+  EXPECT_NEAR(*result->reference_ppl, *exact->reference_ppl, 1e-4 * *exact->reference_ppl);
+  EXPECT_EQ(*result->top1_agreement, *exact->top1_agreement);
+  EXPECT_EQ(result->ppl, exact->ppl);
+  EXPECT_EQ(result->worst[0].position, exact->worst[0].position);
+
+  const auto wrong = Measure(SomeText(61) + "x", 33, {.saved_reference = &saved});
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message.find("-c 32"), std::string::npos) << wrong.error().message;
 }
 
-TEST_F(PerplexityTest, ATextThatIsTooShortSaysHowMuchIsNeeded) {
-  const auto result = Measure("just a few words", {.n_ctx = 512});
-  ASSERT_FALSE(result);
-  EXPECT_NE(result.error().message.find("at least 512"), std::string::npos) << result.error().message;
-  EXPECT_FALSE(Measure("", {.n_ctx = 512}));
-  EXPECT_FALSE(Measure(SomeText(60), {.n_ctx = 3}));
+TEST_F(PerplexityTest, TheWorstPositionsAreShownWithBothModelsGuesses) {
+  const auto other = Load("llama_rope_linear");
+  const TokenWindows windows = Windows(SomeText(60), 32);
+  const auto result =
+      MeasurePerplexity(ctx_, *model_, *tokenizer_, windows, {.reference = other.get()}, nullptr);
+  ASSERT_TRUE(result) << result.error().message;
+  std::vector<double> kld;
+  for (const TokenScore& score : result->scores) kld.push_back(score.kld);
+  std::sort(kld.rbegin(), kld.rend());
+  ASSERT_EQ(result->worst.size(), 10u);
+  for (size_t i = 0; i < 10; ++i) EXPECT_EQ(result->worst[i].kld, kld[i]);
+  const WorstExample& worst = result->worst[0];
+  const auto window = windows[worst.window];
+  const auto end = window.begin() + worst.position + 1;
+  EXPECT_EQ(worst.context, tokenizer_->Decode({window.begin(), end}));
+  EXPECT_EQ(worst.next, tokenizer_->TokenBytes(*end, true));
+  const auto p =
+      LogProbabilities(ctx_, *other, {window.begin(), window.end()})[static_cast<size_t>(worst.position)];
+  const size_t top = static_cast<size_t>(std::max_element(p.begin(), p.end()) - p.begin());
+  ASSERT_EQ(worst.reference.size(), 3u);
+  ASSERT_EQ(worst.model.size(), 3u);
+  EXPECT_EQ(worst.reference[0].token, tokenizer_->TokenBytes(static_cast<TokenId>(top), true));
+  EXPECT_NEAR(worst.reference[0].p, std::exp(p[top]), 1e-5);
+  EXPECT_TRUE(Measure(SomeText(60), 32)->worst.empty());
+}
+
+TEST_F(PerplexityTest, PartsOfCharactersAreShownAsBytes) {
+  const auto other = Load("llama_rope_linear");
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "\xed\x95\x9c\xea\xb8\x80";  // each character is several tokens
+  const auto result = Measure(text, 16, {.reference = other.get()});
+  ASSERT_TRUE(result) << result.error().message;
+  bool part = false;
+  for (const WorstExample& example : result->worst) {
+    for (const std::string& shown : {example.context, example.next, example.model[0].token}) {
+      EXPECT_EQ(ValidUtf8Length(shown), shown.size());
+      part = part || shown.find("<0x") != std::string::npos;
+    }
+  }
+  EXPECT_TRUE(part);
+}
+
+TEST_F(PerplexityTest, TextsPoolAsOne) {
+  const auto other = Load("llama_rope_linear");
+  const auto a = Measure(SomeText(60), 16, {.reference = other.get()});
+  const auto b = Measure(SomeText(30), 16, {.reference = other.get()});
+  ASSERT_TRUE(a && b);
+  const PerplexityResult both = Pool({&*a, &*b});
+  EXPECT_EQ(both.n_tokens, a->n_tokens + b->n_tokens);
+  const double n = static_cast<double>(both.n_tokens), share = static_cast<double>(a->n_tokens) / n;
+  EXPECT_NEAR(*both.kld_mean, share * *a->kld_mean + (1 - share) * *b->kld_mean, 1e-9);
+  EXPECT_NEAR(std::log(both.ppl), share * std::log(a->ppl) + (1 - share) * std::log(b->ppl), 1e-9);
 }
 
 TEST_F(PerplexityTest, AReferenceOfAnotherVocabularyIsRefused) {
-  const auto result = Measure(SomeText(60), {.n_ctx = 32, .reference = kModels + "qwen2"});
+  const auto other = Load("qwen2");
+  const auto result = Measure(SomeText(60), 32, {.reference = other.get()});
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().message.find("qwen2"), std::string::npos);
   EXPECT_NE(result.error().message.find("280"), std::string::npos) << result.error().message;
@@ -187,7 +258,7 @@ TEST_F(PerplexityTest, AReferenceOfAnotherVocabularyIsRefused) {
 
 TEST_F(PerplexityTest, CancelsAndReportsProgress) {
   std::vector<double> done;
-  const auto result = Measure(SomeText(60), {.n_ctx = 16}, [&](const Progress& p) {
+  const auto result = Measure(SomeText(60), 16, {}, [&](const Progress& p) {
     done.push_back(p.done);
     return done.size() < 2;
   });

@@ -1,5 +1,7 @@
 #include "eval/record.h"
 
+#include <algorithm>
+
 namespace thimble {
 namespace {
 
@@ -21,10 +23,39 @@ void AddPerplexity(const PerplexityResult& result, Json& json) {
   json["kld_p99"] = OrNull(result.kld_p99);
   json["top1_agreement"] = OrNull(result.top1_agreement);
   json["tokens_per_second"] = result.tokens_per_second;
-  json["peak_rss_bytes"] = result.peak_rss_bytes;
   json["n_tokens"] = result.n_tokens;
   json["kld_se"] = OrNull(result.kld_se);
   json["reference_ppl"] = OrNull(result.reference_ppl);
+}
+
+Json GuessesJson(const std::vector<WorstExample::Guess>& guesses) {
+  Json json = Json::array();
+  for (const auto& [token, p] : guesses) json.push_back({{"token", token}, {"p", p}});
+  return json;
+}
+
+// The worst of all texts.
+Json WorstJson(const std::vector<TextResult>& texts) {
+  std::vector<std::pair<const WorstExample*, const TextResult*>> all;
+  size_t n = 0;
+  for (const TextResult& text : texts) {
+    for (const WorstExample& example : text.result.worst) all.push_back({&example, &text});
+    n = std::max(n, text.result.worst.size());
+  }
+  std::stable_sort(all.begin(), all.end(), [](auto a, auto b) { return a.first->kld > b.first->kld; });
+  all.resize(n);
+  Json json = Json::array();
+  for (const auto& [example, text] : all) {
+    json.push_back({{"kld", example->kld},
+                    {"text", text->name},
+                    {"window", example->window},
+                    {"position", example->position},
+                    {"context", example->context},
+                    {"next", example->next},
+                    {"reference", GuessesJson(example->reference)},
+                    {"model", GuessesJson(example->model)}});
+  }
+  return json;
 }
 
 Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
@@ -42,6 +73,13 @@ Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
 
 }  // namespace
 
+std::optional<PerplexityResult> EvalRecord::perplexity() const {
+  if (texts.empty()) return std::nullopt;
+  std::vector<const PerplexityResult*> results;
+  for (const TextResult& text : texts) results.push_back(&text.result);
+  return Pool(results);
+}
+
 Json ToJson(const EvalRecord& record) {
   Json json = {{"name", record.name}, {"model", record.model}};
   for (const char* key : {"ppl", "ppl_se", "kld_mean", "kld_median", "kld_p99", "top1_agreement"}) {
@@ -50,13 +88,23 @@ Json ToJson(const EvalRecord& record) {
   json["bytes"] = record.size.file_bytes;
   json["bits_per_weight"] = record.size.bits_per_weight();
   for (const char* key : {"tokens_per_second", "peak_rss_bytes", "n_tokens"}) json[key] = nullptr;
-  if (record.perplexity) AddPerplexity(*record.perplexity, json);
+  if (const auto all = record.perplexity()) {
+    AddPerplexity(*all, json);
+    json["peak_rss_bytes"] = record.peak_rss_bytes;
+  }
   json["weight_bytes"] = record.size.weight_bytes;
   json["n_parameters"] = record.size.n_parameters;
-  json["text"] = OrNull(record.text);
+  json["text"] = record.texts.empty() ? Json() : Json(record.texts[0].path);
+  json["texts"] = Json::array();
+  for (const TextResult& text : record.texts) {
+    Json row = {{"name", text.name}, {"text", text.path}};
+    AddPerplexity(text.result, row);
+    json["texts"].push_back(std::move(row));
+  }
+  json["worst"] = WorstJson(record.texts);
   json["ctx_size"] = record.n_ctx;
   json["reference"] = OrNull(record.reference);
-  if (record.reference_size) json["reference_bytes"] = record.reference_size->file_bytes;
+  if (record.reference_bytes) json["reference_bytes"] = *record.reference_bytes;
   json["adapters"] = record.adapters;
   json["compute"] = record.compute;
   json["exact_match"] = record.exact_match ? ExactMatchJson(*record.exact_match, record.data) : Json();
@@ -64,6 +112,10 @@ Json ToJson(const EvalRecord& record) {
   for (const LayerError& e : record.layers) {
     json["layers"].push_back(
         {{"layer", e.layer}, {"module", e.module}, {"type", e.type}, {"relative_error", e.relative_error}});
+  }
+  json["inputs"] = Json::array();
+  for (const EvalInput& input : record.inputs) {
+    json["inputs"].push_back({{"path", input.path}, {"bytes", input.bytes}, {"sha256", input.sha256}});
   }
   json["command"] = record.command;
   json["thimble_version"] = record.version;

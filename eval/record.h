@@ -11,6 +11,18 @@
 
 namespace thimble {
 
+struct TextResult {
+  std::string name, path;
+  PerplexityResult result;
+};
+
+// A file that went in.
+struct EvalInput {
+  std::string path;
+  int64_t bytes = 0;
+  std::string sha256;
+};
+
 struct EvalRecord {
   std::string name;   // what pictures and tables call the model
   std::string model;  // path
@@ -18,17 +30,23 @@ struct EvalRecord {
   std::string compute;  // "int8" or "f32"
   std::vector<std::string> adapters;
   ModelSize size;
-  std::string text, reference;  // paths, or empty
+  std::string reference;  // path, or empty
   int64_t n_ctx = 0;
-  std::optional<PerplexityResult> perplexity;
-  std::optional<ModelSize> reference_size;
+  std::vector<TextResult> texts;
+  int64_t peak_rss_bytes = 0;  // of the process while it held the model alone
+  std::optional<int64_t> reference_bytes;
   std::vector<LayerError> layers;
   std::string data;  // path of the prompts, or empty
   std::optional<ExactMatchResult> exact_match;
+  std::vector<EvalInput> inputs;
+
+  // Over all texts as if they were one; nothing without texts.
+  std::optional<PerplexityResult> perplexity() const;
 };
 
 // Always with the keys ppl, ppl_se, kld_mean, kld_median, kld_p99, top1_agreement, bytes (of the file),
-// bits_per_weight, tokens_per_second, peak_rss_bytes and n_tokens; null where something was not measured.
+// bits_per_weight, tokens_per_second, peak_rss_bytes and n_tokens, over all texts; null where something was
+// not measured. "texts" has the same for each.
 Json ToJson(const EvalRecord& record);
 
 }  // namespace thimble

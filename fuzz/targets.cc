@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "eval/saved_reference.h"
 #include "model/model.h"
 #include "text/load_tokenizer.h"
 
@@ -61,12 +62,29 @@ Status LoadTemplate(const std::string& path) {
   return {};
 }
 
-constexpr std::array<FuzzTarget, 5> kTargets = {{
+// The windows of tests/golden/reference.tref (eval/saved_reference_test.cc), against a model that expects
+// nothing.
+Status LoadReference(const std::string& path) {
+  ASSIGN_OR_RETURN(const SavedReference reference, SavedReference::Load(path));
+  TokenWindows windows{.n_ctx = reference.header().n_ctx, .tokens = {}};
+  for (TokenId i = 0; i < 24; ++i) windows.tokens.push_back(i * 7 % 50);
+  const int64_t vocab_size = reference.header().vocab_size;
+  RETURN_IF_ERROR(reference.Covers(windows, vocab_size));
+  const std::vector<float> logits(static_cast<size_t>(vocab_size));
+  for (int64_t i = 0; i < windows.size(); ++i) {
+    ASSIGN_OR_RETURN(const std::vector<Prediction> predictions, reference.Find(windows[i]));
+    for (const Prediction& prediction : predictions) ScoreAgainst(logits, prediction, 0);
+  }
+  return {};
+}
+
+constexpr std::array<FuzzTarget, 6> kTargets = {{
     {"gguf", "model.gguf", LoadModelFile},
     {"safetensors", "model/model.safetensors", LoadFolderOf},
     {"config", "model/config.json", LoadFolderOf},
     {"tokenizer", "model/tokenizer.json", LoadTokenizerOf},
     {"template", "model/chat_template.jinja", LoadTemplate},
+    {"reference", "reference.tref", LoadReference},
 }};
 
 }  // namespace

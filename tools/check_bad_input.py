@@ -67,6 +67,7 @@ def check_reading(build, thimble, changes, scratch):
     for target, name in [("safetensors", "model.safetensors"), ("config", "config.json"),
                          ("tokenizer", "tokenizer.json"), ("template", "chat_template.jinja")]:
         files[target] = [MODELS / "llama" / name]
+    files["reference"] = [ROOT / "tests/golden/reference.tref"]
     for target, paths in files.items():
         start = time.monotonic()
         done = subprocess.run([build / "bin/bad_input", target, str(changes // len(paths)), *paths],

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """thimble eval, report, bench and doctor."""
 import csv
+import hashlib
 import json
 import random
 import re
@@ -56,6 +57,62 @@ class Eval(harness.ThimbleCase):
         self.assertLessEqual(out["kld_median"], out["kld_p99"])
         self.assertIn("same top token", said)
         self.assertEqual(len(out["layers"]), 2 * 7)
+
+    def test_against_a_saved_reference(self):
+        other = MODELS / "llama_rope_linear"
+        texts = ["--text", f"one={self.text}", "--text", self.write("two.txt", words(60, 1)), "--compute", "f32"]
+        exact = self.eval(*texts, "--reference", other)[1]
+        self.eval(*texts, "--save-reference", "r.tref", model=other)
+        said, out = self.eval(*texts, "--reference", "r.tref")
+        self.assertEqual([t["name"] for t in out["texts"]], ["one", "two"])
+        for got, want in zip([out, *out["texts"]], [exact, *exact["texts"]]):
+            self.assertAlmostEqual(got["kld_mean"], want["kld_mean"], delta=0.02 * want["kld_mean"])
+            self.assertAlmostEqual(got["reference_ppl"], want["reference_ppl"], delta=1e-4 * want["reference_ppl"])
+            for key in "ppl", "top1_agreement", "n_tokens":
+                self.assertEqual(got[key], want[key], key)
+        self.assertEqual(out["reference_bytes"], (other / "model.safetensors").stat().st_size)
+        self.assertEqual(out["inputs"], exact["inputs"][:-1] + [exact["inputs"][-1] | {"path": str(other)}])
+        weights = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+        self.assertEqual(out["inputs"][-1]["sha256"], weights)
+        self.assertEqual(out["inputs"][1]["sha256"], hashlib.sha256(self.text.read_bytes()).hexdigest())
+        self.assertIn("--- two", said)
+        # A part of it will do; more, or another text, will not.
+        self.eval("--text", self.text, "--max-windows", 2, "--reference", "r.tref")
+        refused = ["eval", LLAMA, "--reference", "r.tref", "-t", 1]
+        self.thimble_fails(*refused, "--text", self.text, "-c", 16, says=["r.tref", "-c 32"])
+        self.thimble_fails(*refused, "--text", self.write("new.txt", words(60, 2)), "-c", 32, says="another text")
+        self.write("longer.txt", self.text.read_text() + words(60, 3))
+        self.thimble_fails(*refused, "--text", "longer.txt", "-c", 32, says="--max-windows")
+        (self.dir / "cut.tref").write_bytes((self.dir / "r.tref").read_bytes()[:-100])
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--reference", "cut.tref", says="cut short")
+
+    def test_saving_a_reference_computes_in_f32(self):
+        save = ["--text", self.text, "--save-reference", "r.tref"]
+        self.assertEqual(self.eval(*save)[1]["compute"], "f32")
+        self.thimble_fails("eval", LLAMA, *save, "--compute", "int8", says="F32")
+        self.thimble_fails("eval", LLAMA, *save, "--reference", LLAMA, says="--reference")
+        self.thimble_fails("eval", LLAMA, "--data", "x", "--save-reference", "r.tref", says="--text")
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--save-reference", "no/r.tref", says="no/r.tref")
+
+    def test_the_worst_positions(self):
+        out = self.eval("--text", self.text, "--reference", MODELS / "llama_rope_linear", "--compute", "f32")[1]
+        klds = [w["kld"] for w in out["worst"]]
+        self.assertEqual(len(klds), 10)
+        self.assertEqual(klds, sorted(klds, reverse=True))
+        self.assertGreaterEqual(klds[0], out["kld_p99"])
+        for example in out["worst"]:
+            self.assertIn(example["context"].strip(), self.text.read_text())
+            for side in "reference", "model":
+                p = [guess["p"] for guess in example[side]]
+                self.assertEqual((len(p), p), (3, sorted(p, reverse=True)))
+        self.assertEqual(self.eval("--text", self.text)[1]["worst"], [])
+
+    def test_names_of_texts(self):
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--text", self.text, says="NAME=FILE")
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", f"={self.text}", says="no name")
+        odd = self.write("a=b.txt", words(60))
+        self.assertEqual(self.eval("--text", "a=b.txt")[1]["texts"][0]["name"], "a=b")
+        self.assertEqual(self.eval("--text", odd)[1]["text"], str(odd))
 
     def test_through_a_cache(self):
         qwen, exact = MODELS / "qwen3", ["--text", self.text, "--compute", "f32", "--reference", MODELS / "qwen3"]

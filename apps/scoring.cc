@@ -1,0 +1,78 @@
+#include "apps/scoring.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "eval/perplexity.h"
+
+namespace thimble {
+
+Result<std::vector<NamedFile>> ParseNamedFiles(const std::vector<std::string>& values,
+                                               const std::string& flag) {
+  std::vector<NamedFile> files;
+  for (const std::string& value : values) {
+    NamedFile file{.name = {}, .path = value};
+    // A path may hold '=' too; a name holds no '/'.
+    const size_t equals = value.find('=');
+    if (equals != std::string::npos && value.find('/') > equals && !std::filesystem::exists(value)) {
+      file = {value.substr(0, equals), value.substr(equals + 1)};
+      if (file.name.empty()) {
+        return MakeError(ErrorCode::kInvalidArgument, "{} {}: there is no name before '='", flag, value);
+      }
+    } else {
+      file.name = value == "-" ? "stdin" : std::filesystem::path(value).stem().string();
+    }
+    const auto same = std::find_if(files.begin(), files.end(), [&](auto& f) { return f.name == file.name; });
+    if (same != files.end()) {
+      return MakeError(ErrorCode::kInvalidArgument, "{} {}: another one is called {} too: give NAME=FILE",
+                       flag, value, file.name);
+    }
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values) {
+  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(values, "--text"));
+  std::vector<NamedText> texts;
+  for (const NamedFile& file : files) {
+    ASSIGN_OR_RETURN(std::string text, ReadTextOrStdin(file.path));
+    texts.push_back({file, std::move(text)});
+  }
+  return texts;
+}
+
+Result<std::vector<TokenWindows>> SplitTexts(const LoadedModel& loaded, const std::vector<NamedText>& texts,
+                                             int64_t n_ctx, int64_t max_windows) {
+  std::vector<TokenWindows> out;
+  for (const NamedText& text : texts) {
+    auto windows =
+        SplitIntoWindows(*loaded.tokenizer, text.text, n_ctx, max_windows, loaded.model->config().vocab_size);
+    if (!windows) return MakeError(windows.error().code, "{}: {}", text.file.path, windows.error().message);
+    out.push_back(std::move(*windows));
+  }
+  return out;
+}
+
+Result<LoadedReference> LoadReference(const std::string& path) {
+  LoadedReference reference;
+  if (SavedReference::Is(path)) {
+    ASSIGN_OR_RETURN(reference.saved, SavedReference::Load(path));
+  } else {
+    ASSIGN_OR_RETURN(reference.model, Model::Load(path));
+  }
+  return reference;
+}
+
+SavedReference NewReference(const Model& model, int64_t n_ctx, int64_t top_k) {
+  const int64_t vocab_size = model.config().vocab_size;
+  return SavedReference({.model = model.file().path,
+                         .model_sha256 = HashModel(model.file()),
+                         .model_bytes = MeasureSize(model).file_bytes,
+                         .n_ctx = n_ctx,
+                         .vocab_size = vocab_size,
+                         .top_k = std::min(top_k, vocab_size),
+                         .n_tail = top_k});
+}
+
+}  // namespace thimble
