@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "eval/record.h"
 #include "eval/report.h"
+#include "formats/model_hash.h"
 #include "train/dataset.h"
 
 namespace thimble {

@@ -32,7 +32,8 @@ Status MakeImatrix(const ImatrixFlags& flags) {
 }  // namespace
 
 void AddImatrix(CLI::App& app) {
-  auto* command = app.add_subcommand("imatrix", "Measure which weights a text uses, for quantize and llama.cpp");
+  auto* command =
+      app.add_subcommand("imatrix", "Measure which weights a text uses, for quantize and llama.cpp");
   auto flags = std::make_shared<ImatrixFlags>();
   command->add_option("MODEL", flags->in, "GGUF file or Hugging Face folder")->required();
   command->add_option("-o,--output", flags->out, "The GGUF file to write")->required();

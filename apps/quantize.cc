@@ -102,8 +102,8 @@ Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   const std::string title = stage + " to " + row->name;
   Rounding rounding;
   RETURN_IF_ERROR(PrepareRounding(flags, plan, pool, rounding));
-  ASSIGN_OR_RETURN(const ExportStats stats, WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title,
-                                                              rounding.rounding));
+  ASSIGN_OR_RETURN(const ExportStats stats,
+                   WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title, rounding.rounding));
   PrintSummary(plan, stats, flags.out, Seconds() - begin);
   return {};
 }
@@ -135,9 +135,10 @@ void AddQuantize(CLI::App& app) {
   command->add_option("--output-tensor-type", flags->output_type, "Type of output.weight");
   command->add_option("--token-embedding-type", flags->embedding_type, "Type of token_embd.weight");
   command
-      ->add_option("--method", flags->method,
-                   "rtn: every weight by itself; imatrix: errors weighted by what the calibration text uses; gptq: "
-                   "errors fed back into later weights as well")
+      ->add_option(
+          "--method", flags->method,
+          "rtn: every weight by itself; imatrix: errors weighted by what the calibration text uses; gptq: "
+          "errors fed back into later weights as well")
       ->check(CLI::IsMember({"rtn", "imatrix", "gptq"}))
       ->capture_default_str();
   command->add_option("--imatrix", flags->imatrix,

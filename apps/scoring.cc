@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "eval/perplexity.h"
+#include "formats/model_hash.h"
 
 namespace thimble {
 

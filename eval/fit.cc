@@ -71,7 +71,10 @@ struct Fit::State {
   std::optional<SavedReference> reference;
   double activation_kld = 0;
   std::map<std::string, double> kv_kld;  // by KvName
-  uint64_t header_bytes = 0;             // of the file, beside tensors
+  // Sums of costs, ascending, and the divergence that was measured beyond activation_kld at each: costs are
+  // found on the text that the rounding was fitted to, and add up only while they are small.
+  std::vector<std::pair<double, double>> measured;
+  uint64_t header_bytes = 0;  // of the file, beside tensors
 
   std::string Path(const char* name) const { return folder + "/" + name; }
   Status LoadTexts();
@@ -82,6 +85,11 @@ struct Fit::State {
 
   Result<TypeChoice> Choose(const FitGoal& goal, KvTypes kv, double allowed_kld) const;
   uint64_t RamBytes(uint64_t tensor_bytes, KvTypes kv) const;
+  double Expected(double cost) const;  // divergence of weights whose costs add up to this
+  double CostFor(double kld) const;    // the inverse
+  Status MeasureFinest(const ProgressFn& progress);
+  Status MeasureFront(const ProgressFn& progress);
+  Result<double> MeasureChoice(const TypeChoice& choice, KvTypes kv, const ProgressFn& progress);
   void SetTypes(const TypeChoice& choice);
   Result<ExportStats> Write(const std::string& out, const ProgressFn& progress) const;
   Result<std::vector<PartScore>> Score(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
@@ -138,8 +146,11 @@ Status Fit::State::LoadReferenceOrMake(const ProgressFn& progress) {
 }
 
 Status Fit::State::SaveCosts() const {
-  Json json = {
-      {"key", key}, {"activation_kld", activation_kld}, {"kv_kld", kv_kld}, {"tensors", Json::array()}};
+  Json json = {{"key", key},
+               {"activation_kld", activation_kld},
+               {"kv_kld", kv_kld},
+               {"measured", measured},
+               {"tensors", Json::array()}};
   for (const TensorCosts& t : costs) {
     Json choices = Json::array();
     for (const TypeCost& c : t.choices)
@@ -157,6 +168,7 @@ Status Fit::State::ReadCosts(const Json& json) {
     return bad();
   activation_kld = json.at("activation_kld").get<double>();
   kv_kld = json.at("kv_kld").get<std::map<std::string, double>>();
+  measured = json.at("measured").get<std::vector<std::pair<double, double>>>();
   for (const Json& t : json.at("tensors")) {
     TensorCosts tensor{t.at("name").get<std::string>(), {}};
     for (const Json& c : t.at("choices")) {
@@ -183,27 +195,73 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
       options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
                             : options.types;
   ASSIGN_OR_RETURN(costs, MeasureCosts(plan, calibration, model->config(), types, ctx.pool, progress));
-  // What int8 activations cost: the divergence of the finest file, less what its weights cost.
+  kv_kld.clear();
+  measured.clear();
+  RETURN_IF_ERROR(MeasureFinest(progress));
+  RETURN_IF_ERROR(MeasureFront(progress));
+  return SaveCosts();
+}
+
+// Over all texts to choose by, of a file that is made for this alone.
+Result<double> Fit::State::MeasureChoice(const TypeChoice& choice, KvTypes kv, const ProgressFn& progress) {
+  SetTypes(choice);
+  const std::string path = Path("measured.gguf");
+  RETURN_IF_ERROR(Write(path, progress));
+  const auto scores = Score(path, &Part::selection, kv, progress);
+  fs::remove(path);
+  if (!scores) return tl::unexpected(scores.error());
+  return scores->front().kld;
+}
+
+// What int8 activations and the caches' types cost: the divergence of the finest file, less what its weights
+// cost.
+Status Fit::State::MeasureFinest(const ProgressFn& progress) {
   TypeChoice finest;
   for (const TensorCosts& t : costs) {
     finest.choice.push_back(t.choices.size() - 1);
     finest.kld += t.choices.back().kld;
   }
-  SetTypes(finest);
-  const std::string path = Path("finest.gguf");
-  RETURN_IF_ERROR(Write(path, progress));
   for (const KvTypes kv : kCaches) {
     if (!KvCache::Check(model->config(), kv)) continue;
-    const auto scores = Score(path, &Part::selection, kv, progress);
-    if (!scores) {
-      fs::remove(path);
-      return tl::unexpected(scores.error());
-    }
-    if (kv_kld.empty()) activation_kld = std::max(0.0, scores->front().kld - finest.kld);
-    kv_kld[KvName(kv)] = std::max(0.0, scores->front().kld - finest.kld - activation_kld);
+    ASSIGN_OR_RETURN(const double kld, MeasureChoice(finest, kv, progress));
+    if (kv_kld.empty()) activation_kld = std::max(0.0, kld - finest.kld);
+    kv_kld[KvName(kv)] = std::max(0.0, kld - finest.kld - activation_kld);
   }
-  fs::remove(path);
-  return SaveCosts();
+  return {};
+}
+
+Status Fit::State::MeasureFront(const ProgressFn& progress) {
+  const std::vector<TypeChoice> front = ParetoFront(costs, 12);
+  for (size_t i = 0; i < front.size(); i += i < 2 ? 2 : 3) {
+    ASSIGN_OR_RETURN(const double kld, MeasureChoice(front[i], kCaches[0], progress));
+    measured.emplace_back(front[i].kld, std::max(kld - activation_kld, 0.1 * front[i].kld));
+  }
+  std::ranges::sort(measured);
+  for (size_t i = 1; i < measured.size(); ++i) {  // noise must not make it fall
+    measured[i].second = std::max(measured[i].second, 1.0001 * measured[i - 1].second);
+  }
+  return {};
+}
+
+// Between measurements on a line of logarithms, beyond them in proportion.
+double Fit::State::Expected(double cost) const {
+  if (measured.empty() || !(cost > 0)) return cost;
+  const auto above = std::ranges::lower_bound(measured, cost, {}, [](const auto& m) { return m.first; });
+  if (above == measured.begin()) return cost * above->second / above->first;
+  const auto& low = *std::prev(above);
+  if (above == measured.end()) return cost * low.second / low.first;
+  const double share = std::log(cost / low.first) / std::log(above->first / low.first);
+  return low.second * std::pow(above->second / low.second, share);
+}
+
+double Fit::State::CostFor(double kld) const {
+  double low = 0, high = std::max(kld, 1e-9);
+  while (Expected(high) < kld) high *= 2;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = 0.5 * (low + high);
+    (Expected(middle) <= kld ? low : high) = middle;
+  }
+  return low;
 }
 
 void Fit::State::SetTypes(const TypeChoice& choice) {
@@ -263,7 +321,7 @@ Result<TypeChoice> Fit::State::Choose(const FitGoal& goal, KvTypes kv, double al
     limit(static_cast<uint64_t>(*goal.bits_per_weight * weights / 8), 0);
   }
   if (std::isinf(allowed_kld)) return SolveForBytes(costs, bytes);
-  ASSIGN_OR_RETURN(TypeChoice choice, SolveForKld(costs, allowed_kld));
+  ASSIGN_OR_RETURN(TypeChoice choice, SolveForKld(costs, CostFor(allowed_kld)));
   if (choice.bytes > bytes) {
     return MakeError(ErrorCode::kNotFound,
                      "the quality asked for takes {} bytes of weights; the budget leaves {}", choice.bytes,
@@ -291,7 +349,8 @@ bool Fit::from_cache() const {
 std::vector<Fit::FrontPoint> Fit::Front(int points) const {
   std::vector<FrontPoint> front;
   for (const TypeChoice& choice : ParetoFront(state_->costs, points)) {
-    front.push_back({choice.bytes + state_->header_bytes, choice.kld + state_->activation_kld});
+    front.push_back(
+        {choice.bytes + state_->header_bytes, state_->Expected(choice.kld) + state_->activation_kld});
   }
   return front;
 }
@@ -364,7 +423,7 @@ Result<FitResult> Fit::Run(const FitGoal& goal, const std::string& out, const Pr
       if (!better) continue;
       choice = std::move(*chosen);
       kv = tried;
-      best.predicted_kld = choice->kld + other;
+      best.predicted_kld = s.Expected(choice->kld) + other;
     }
     if (!choice) {
       if (found) return best;

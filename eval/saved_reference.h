@@ -65,7 +65,4 @@ class SavedReference {
   std::map<std::string, std::span<const uint8_t>> windows_;  // by the hash of their tokens
 };
 
-// The SHA-256 of a GGUF file, or of a folder's weights one after another.
-std::string HashModel(const ModelFile& file);
-
 }  // namespace thimble
