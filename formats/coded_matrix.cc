@@ -218,10 +218,10 @@ std::vector<std::string> DescribeImport(std::span<const ImportedTensor> tensors)
   }
   std::vector<std::string> lines;
   for (const auto& [t, n] : kinds) {
-    const std::string what = n == 1 ? fmt::format("{} ({} of {} bits)", t.name, t.format, t.bits)
-                                    : fmt::format("{} {} matrices of {} bits", n, t.format, t.bits);
-    lines.push_back(t.loss.empty() ? fmt::format("read {} as {}, exactly", what, Name(t.type))
-                                   : fmt::format("read {} as {}, rounded: {}", what, Name(t.type), t.loss));
+    const std::string what = n == 1 ? fmt::format("'{}' ({}, {} bits) is", t.name, t.format, t.bits)
+                                    : fmt::format("{} {} matrices of {} bits are", n, t.format, t.bits);
+    lines.push_back(t.loss.empty() ? fmt::format("{} read as {}, exactly", what, Name(t.type))
+                                   : fmt::format("{} read as {}, rounded: {}", what, Name(t.type), t.loss));
   }
   return lines;
 }

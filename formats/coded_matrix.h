@@ -63,7 +63,7 @@ Result<ImportedTensor> ChooseImport(const CodedMatrix& matrix, const std::string
 // The matrix in a type that ChooseImport gave: [n_out] rows of RowBytes(type, n_in).
 std::vector<uint8_t> UnpackMatrix(const CodedMatrix& matrix, WeightType type);
 
-// A sentence for each kind: "read 14 GPTQ matrices of 4 bits as Q4_0, exactly".
+// A sentence for each kind: "14 GPTQ matrices of 4 bits are read as Q4_0, exactly".
 std::vector<std::string> DescribeImport(std::span<const ImportedTensor> tensors);
 
 }  // namespace thimble

@@ -100,7 +100,7 @@ Result<QuantizationConfig> ParseCompressedTensors(const Json& json, const std::s
     return MakeError(ErrorCode::kCorrupt, "{}: \"config_groups\" is missing or not an object", where);
   }
   for (const auto& [name, group] : groups->items()) {
-    const std::string group_where = where + ".config_groups." + name;
+    const std::string group_where = fmt::format("{}.config_groups.{}", where, name);
     const auto weights = group.is_object() ? group.find("weights") : group.end();
     if (!group.is_object() || weights == group.end() || !weights->is_object())
       continue;  // of activations only

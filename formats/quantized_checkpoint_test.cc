@@ -63,6 +63,7 @@ TEST(QuantizedCheckpoint, NumbersAreThoseOfTheLibraries) {
       {"ct_8bit_asym", kF16, "8 bits"},
       {"ct_int_row", kQ8_0, ""},
       {"ct_int_asym_tensor", kF16, "8 bits"},
+      {"ct_4bit_asym_tensor", kQ5_0, ""},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.name);

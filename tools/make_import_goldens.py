@@ -11,7 +11,7 @@ AutoAWQ and compressed-tensors. AutoGPTQ's forward of the identity must give the
 
 Needs: pip install torch transformers safetensors loguru compressed-tensors==0.13.0 (the last line that reads
 weight_g_idx), and under --sources the unpacked packages auto_gptq 0.7.1 (its wheel), autoawq-0.2.9 and gptqmodel-7.7.0
-(pip download --no-deps, then unzip and tar xf): only the files named below are imported, without what their packages need.
+(pip download --no-deps, then unzip and tar xf): only the files named below are imported, without all that they need.
 The committed files come from torch 2.13.0, transformers 5.23.0; the matrices that compressed-tensors 0.20.0 can read
 (all but ct_4bit_g_idx) are the same to it.
 """
@@ -97,7 +97,8 @@ def shuffled(n_in, group_size):
 
 class Gptq:
     def __init__(self, lib, bits=4, group_size=32, sym=True, desc_act=False, v2=False):
-        self.lib, self.bits, self.group_size, self.sym, self.desc_act, self.v2 = lib, bits, group_size, sym, desc_act, v2
+        self.lib, self.bits, self.group_size = lib, bits, group_size
+        self.sym, self.desc_act, self.v2 = sym, desc_act, v2
 
     def config(self):
         return dict(quant_method="gptq", bits=self.bits, group_size=self.group_size, sym=self.sym,
@@ -180,8 +181,8 @@ class CompressedTensors:
         n_in, bits = weight.shape[1], self.args.num_bits
         groups = (shuffled if self.actorder else in_order)(n_in, self.args.group_size or -1)
         if self.args.strategy == "tensor":
-            scale, zero, weight = fit(weight.reshape(1, -1), bits, torch.zeros(weight.numel(), dtype=int), self.args.symmetric,
-                                      self.dtype, 0)
+            scale, zero, weight = fit(weight.reshape(1, -1), bits, torch.zeros(weight.numel(), dtype=int),
+                                      self.args.symmetric, self.dtype, 0)
             scale, zero, weight = scale.reshape(1), zero.reshape(1), weight.reshape(-1, n_in)
         else:
             scale, zero, weight = fit(weight, bits, groups, self.args.symmetric, self.dtype, 0)
@@ -226,6 +227,7 @@ def matrices(lib):
     yield "ct_8bit_asym", CompressedTensors(bits=8, sym=False)
     yield "ct_int_row", CompressedTensors(bits=8, group_size=-1, format="int-quantized", dtype=torch.bfloat16)
     yield "ct_int_asym_tensor", CompressedTensors(bits=8, sym=False, format="int-quantized", strategy="tensor")
+    yield "ct_4bit_asym_tensor", CompressedTensors(sym=False, strategy="tensor")  # its zero is not packed
 
 
 def make_matrix(name, method, folder):
