@@ -29,6 +29,7 @@ Status ConvertModel(const Flags& flags, bool to_gguf) {
                      WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), "convert"));
     fmt::print("{}: {} tensors, {}, {:.2f} bits per weight\n", flags.out, stats.tensors.size(),
                HumanBytes(static_cast<int64_t>(stats.bytes_out)), stats.bits_per_weight());
+    for (const std::string& line : DescribeImport(plan.source.hf->imported)) fmt::print("{}\n", line);
     return {};
   }
   HfExportOptions options;
@@ -75,7 +76,9 @@ void AddConvert(CLI::App& app) {
   command->add_option(
       "--outtype", flags->outtype,
       "Type of the matrices: f32, f16, bf16, to GGUF also q8_0 and the others of thimble quantize "
-      "(default: the input's, F16 for a folder made of quantized weights)");
+      "(default: the input's, F16 for a folder made of quantized weights; GPTQ, AWQ and compressed-tensors "
+      "keep "
+      "their numbers in GGUF's types where those can hold them)");
   command->add_option("--base", flags->base, "For an adapter: the model that it belongs to");
   command->add_option("-t,--threads", flags->threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));

@@ -44,6 +44,9 @@ void PrintSummary(const ExportPlan& plan, const ExportStats& stats, const std::s
         "where you can\n",
         n);
   }
+  if (plan.source.hf) {
+    for (const std::string& line : DescribeImport(plan.source.hf->imported)) fmt::print("note: {}\n", line);
+  }
   fmt::print("{:.1f} s\n", seconds);
 }
 

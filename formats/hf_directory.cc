@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "formats/quantized_checkpoint.h"
 
 namespace thimble {
 namespace {
@@ -51,7 +52,27 @@ Result<HfDirectory> ReadHfDirectory(const std::string& path) {
     out.chat_template = TemplateFromConfig(*out.tokenizer_config);
   }
   ASSIGN_OR_RETURN(out.weights, ReadSafetensorsDirectory(path));
+  if (const auto config = out.config.find("quantization_config");
+      config != out.config.end() && !config->is_null()) {
+    ASSIGN_OR_RETURN(out.coded, TakeCodedMatrices(*config, path, out.weights.tensors));
+  }
   return out;
+}
+
+Status UnpackMatrices(HfDirectory& directory) {
+  for (const CodedMatrix& matrix : directory.coded) {
+    ASSIGN_OR_RETURN(ImportedTensor imported, ChooseImport(matrix, directory.path));
+    auto bytes = std::make_shared<std::vector<uint8_t>>(UnpackMatrix(matrix, imported.type));
+    TensorInfo tensor = {matrix.name, imported.type, {matrix.n_out, matrix.n_in}, *bytes};
+    if (!directory.weights.tensors.Add(std::move(tensor))) {
+      return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' is there twice, quantized and not",
+                       directory.path, matrix.name);
+    }
+    directory.owned.push_back(std::move(bytes));
+    directory.imported.push_back(std::move(imported));
+  }
+  directory.coded.clear();
+  return {};
 }
 
 }  // namespace thimble

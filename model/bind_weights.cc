@@ -150,6 +150,7 @@ Result<std::unique_ptr<Model>> Model::Bind(ModelFile file) {
   if (model->file_.gguf) {
     ASSIGN_OR_RETURN(model->config_, ModelConfigFromGguf(*model->file_.gguf));
   } else {
+    RETURN_IF_ERROR(UnpackMatrices(*model->file_.hf));
     ASSIGN_OR_RETURN(model->config_, ModelConfigFromHf(*model->file_.hf));
   }
   for (const bool local : {false, true}) {

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "quant/export_plan.h"
 #include "quant/tensor_names.h"
@@ -61,15 +62,13 @@ void SetSampling(const std::optional<Json>& generation, Metadata& m) {
 
 // general.file_type: that of most weights in matrices.
 WeightType MainType(const std::vector<ExportTensor>& tensors) {
-  int64_t n_f16 = 0, n_bf16 = 0, n_f32 = 0;
+  std::map<WeightType, int64_t> weights;
   for (const ExportTensor& t : tensors) {
-    if (t.shape().size() < 2) continue;
-    (t.type == WeightType::kF16    ? n_f16
-     : t.type == WeightType::kBF16 ? n_bf16
-                                   : n_f32) += t.source.n_elements();
+    if (t.shape().size() >= 2) weights[t.type] += t.source.n_elements();
   }
-  const int64_t most = std::max({n_f16, n_bf16, n_f32});
-  return most == n_f32 ? WeightType::kF32 : most == n_bf16 ? WeightType::kBF16 : WeightType::kF16;
+  const auto most = std::max_element(weights.begin(), weights.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == weights.end() ? WeightType::kF32 : most->first;
 }
 
 // Ids that only config.json names (gguf-py's vocab.py, SpecialVocab).
@@ -159,6 +158,7 @@ Result<ExportPlan> PlanFromHf(ModelFile source) {
   CHECK(source.hf.has_value());
   ExportPlan plan;
   plan.source = std::move(source);
+  RETURN_IF_ERROR(UnpackMatrices(*plan.source.hf));
   const HfDirectory& hf = *plan.source.hf;
   ASSIGN_OR_RETURN(const ModelConfig config, ModelConfigFromHf(hf));
   RETURN_IF_ERROR(AddTensors(config, plan));

@@ -42,24 +42,43 @@ Json MetadataJson(const Metadata& metadata) {
   return out;
 }
 
+// A tensor as it stands in the file.
+struct Stored {
+  std::string name, type;
+  std::vector<int64_t> shape;
+  uint64_t bytes;
+
+  int64_t n_weights() const {
+    int64_t n = 1;
+    for (const int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+std::vector<Stored> StoredTensors(const TensorTable& tensors) {
+  std::vector<Stored> out;
+  for (const TensorInfo& t : tensors) out.push_back({t.name, Name(t.type), t.shape, t.bytes.size()});
+  return out;
+}
+
 // n_parameters, bits_per_weight and types, the type of most bytes first.
-void DescribeTensors(const TensorTable& tensors, bool with_tensors, Json& out) {
+void DescribeTensors(const std::vector<Stored>& tensors, bool with_tensors, Json& out) {
   struct Sum {
-    WeightType type;
+    std::string type;
     int64_t tensors = 0, weights = 0;
     uint64_t bytes = 0;
   };
   std::vector<Sum> sums;
   int64_t weights = 0;
   uint64_t bytes = 0;
-  for (const TensorInfo& t : tensors) {
+  for (const Stored& t : tensors) {
     auto sum = std::find_if(sums.begin(), sums.end(), [&](const Sum& s) { return s.type == t.type; });
     if (sum == sums.end()) sum = sums.insert(sums.end(), {t.type});
     ++sum->tensors;
-    sum->weights += t.n_elements();
-    sum->bytes += t.bytes.size();
-    weights += t.n_elements();
-    bytes += t.bytes.size();
+    sum->weights += t.n_weights();
+    sum->bytes += t.bytes;
+    weights += t.n_weights();
+    bytes += t.bytes;
   }
   std::stable_sort(sums.begin(), sums.end(), [](const Sum& a, const Sum& b) { return a.bytes > b.bytes; });
   out["n_parameters"] = weights;
@@ -67,14 +86,29 @@ void DescribeTensors(const TensorTable& tensors, bool with_tensors, Json& out) {
   out["types"] = Json::array();
   for (const Sum& s : sums) {
     out["types"].push_back(
-        {{"type", Name(s.type)}, {"tensors", s.tensors}, {"weights", s.weights}, {"bytes", s.bytes}});
+        {{"type", s.type}, {"tensors", s.tensors}, {"weights", s.weights}, {"bytes", s.bytes}});
   }
   if (!with_tensors) return;
   out["tensors"] = Json::array();
-  for (const TensorInfo& t : tensors) {
-    out["tensors"].push_back(
-        {{"name", t.name}, {"type", Name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes.size()}});
+  for (const Stored& t : tensors) {
+    out["tensors"].push_back({{"name", t.name}, {"type", t.type}, {"shape", t.shape}, {"bytes", t.bytes}});
   }
+}
+
+// Matrices that others quantized have no type of GGUF's: "4-bit". Notes say what they are read as.
+std::vector<Stored> StoredTensors(const HfDirectory& directory, Json& notes) {
+  std::vector<Stored> out = StoredTensors(directory.weights.tensors);
+  std::vector<ImportedTensor> imported;
+  for (const CodedMatrix& m : directory.coded) {
+    out.push_back({m.name, fmt::format("{}-bit", m.bits), {m.n_out, m.n_in}, m.bytes});
+    if (const auto tensor = ChooseImport(m, directory.path)) {
+      imported.push_back(*tensor);
+    } else {
+      notes.push_back(tensor.error().message);
+    }
+  }
+  for (const std::string& line : DescribeImport(imported)) notes.push_back(line);
+  return out;
 }
 
 // A mix's name that stands in a file's name: "smol.Q4_K_M.gguf" has Q4_K_M.
@@ -205,7 +239,8 @@ Result<Json> InspectModel(const std::string& path, bool with_tensors) {
   out["name"] = nullptr;
   out["bytes"] = FileBytes(file);
   out["notes"] = Json::array();
-  DescribeTensors(file.tensors(), with_tensors, out);
+  DescribeTensors(file.gguf ? StoredTensors(file.tensors()) : StoredTensors(*file.hf, out["notes"]),
+                  with_tensors, out);
   if (file.gguf) {
     const Metadata& metadata = file.gguf->metadata;
     if (const auto arch = metadata.String("general.architecture")) out["architecture"] = *arch;
@@ -239,7 +274,7 @@ Result<Json> InspectPeft(const std::string& path, bool with_tensors) {
   if (adapter.peft_type != "LORA" || adapter.lora.use_dora) {
     out["notes"].push_back("Thimble applies plain LoRA and rsLoRA only, not this adapter");
   }
-  DescribeTensors(adapter.weights.tensors, with_tensors, out);
+  DescribeTensors(StoredTensors(adapter.weights.tensors), with_tensors, out);
   out["metadata"] = adapter.json;
   return out;
 }
@@ -263,7 +298,7 @@ Result<Json> InspectGgufLora(const std::string& path, bool with_tensors) {
   out["bytes"] = lora.file.file->bytes().size();
   out["notes"] = Json::array();
   if (lora.alpha == 0) out["notes"].push_back("alpha is 0: the scale is in the weights already");
-  DescribeTensors(lora.file.tensors, with_tensors, out);
+  DescribeTensors(StoredTensors(lora.file.tensors), with_tensors, out);
   out["metadata"] = MetadataJson(lora.file.metadata);
   return out;
 }
