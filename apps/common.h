@@ -24,6 +24,7 @@ void AddConvert(CLI::App& app);
 void AddQuantize(CLI::App& app);
 void AddDequantize(CLI::App& app);
 void AddEval(CLI::App& app);
+void AddCompare(CLI::App& app);
 void AddReport(CLI::App& app);
 void AddTune(CLI::App& app);
 void AddRun(CLI::App& app);
