@@ -27,6 +27,7 @@ void AddFit(CLI::App& app);
 void AddImatrix(CLI::App& app);
 void AddDequantize(CLI::App& app);
 void AddEval(CLI::App& app);
+void AddCompare(CLI::App& app);
 void AddReport(CLI::App& app);
 void AddTune(CLI::App& app);
 void AddRun(CLI::App& app);

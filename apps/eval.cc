@@ -5,7 +5,7 @@
 #include "apps/common.h"
 #include "apps/scoring.h"
 #include "base/file.h"
-#include "base/sha256.h"
+#include "eval/interval.h"
 #include "eval/record.h"
 #include "eval/report.h"
 #include "formats/model_hash.h"
@@ -49,12 +49,6 @@ void PrintRecord(const EvalRecord& record) {
     fmt::print("exact match       {} of {} ({:.1f} %; 95 % interval {:.1f} to {:.1f} %)\n", m->n_correct,
                m->answers.size(), 100 * m->exact_match(), 100 * interval.low, 100 * interval.high);
   }
-}
-
-EvalInput HashText(const NamedText& text) {
-  Sha256 hash;
-  hash.Update(text.text);
-  return {text.file.path, static_cast<int64_t>(text.text.size()), hash.Hex()};
 }
 
 Status MeasureTexts(const EvalFlags& flags, const Context& ctx, const LoadedModel& loaded,

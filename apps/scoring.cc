@@ -3,10 +3,21 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/sha256.h"
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
 
 namespace thimble {
+namespace {
+
+// "model" for a/model.gguf and a/model/.
+std::string DefaultName(const std::string& path) {
+  if (path == "-") return "stdin";
+  const std::filesystem::path normal = std::filesystem::path(path + "/").lexically_normal().parent_path();
+  return std::filesystem::is_directory(normal) ? normal.filename() : normal.stem();
+}
+
+}  // namespace
 
 Result<std::vector<NamedFile>> ParseNamedFiles(const std::vector<std::string>& values,
                                                const std::string& flag) {
@@ -21,7 +32,7 @@ Result<std::vector<NamedFile>> ParseNamedFiles(const std::vector<std::string>& v
         return MakeError(ErrorCode::kInvalidArgument, "{} {}: there is no name before '='", flag, value);
       }
     } else {
-      file.name = value == "-" ? "stdin" : std::filesystem::path(value).stem().string();
+      file.name = DefaultName(value);
     }
     const auto same = std::find_if(files.begin(), files.end(), [&](auto& f) { return f.name == file.name; });
     if (same != files.end()) {
@@ -41,6 +52,12 @@ Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values)
     texts.push_back({file, std::move(text)});
   }
   return texts;
+}
+
+EvalInput HashText(const NamedText& text) {
+  Sha256 hash;
+  hash.Update(text.text);
+  return {text.file.path, static_cast<int64_t>(text.text.size()), hash.Hex()};
 }
 
 Result<std::vector<TokenWindows>> SplitTexts(const LoadedModel& loaded, const std::vector<NamedText>& texts,

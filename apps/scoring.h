@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/common.h"
+#include "eval/record.h"
 #include "eval/saved_reference.h"
 
 namespace thimble {
@@ -24,6 +25,8 @@ struct NamedText {
   std::string text;
 };
 Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values);
+
+EvalInput HashText(const NamedText& text);
 
 // The windows of each text. Errors name the text.
 Result<std::vector<TokenWindows>> SplitTexts(const LoadedModel& loaded, const std::vector<NamedText>& texts,

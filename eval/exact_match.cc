@@ -1,7 +1,6 @@
 #include "eval/exact_match.h"
 
 #include <chrono>
-#include <cmath>
 
 namespace thimble {
 namespace {
@@ -35,14 +34,6 @@ Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<P
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
-}
-
-Interval WilsonInterval(int64_t n_correct, int64_t n) {
-  constexpr double z = 1.959963984540054;
-  const double count = static_cast<double>(n), p = static_cast<double>(n_correct) / count;
-  const double center = (p + z * z / (2 * count)) / (1 + z * z / count);
-  const double half = z / (1 + z * z / count) * std::sqrt(p * (1 - p) / count + z * z / (4 * count * count));
-  return {std::max(0.0, center - half), std::min(1.0, center + half)};
 }
 
 }  // namespace thimble

@@ -27,10 +27,4 @@ struct ExactMatchResult {
 Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<PromptAndAnswer>& prompts,
                                            int64_t max_tokens, const ProgressFn& progress);
 
-// Wilson's 95 % interval of a share (Wilson 1927).
-struct Interval {
-  double low, high;
-};
-Interval WilsonInterval(int64_t n_correct, int64_t n);
-
 }  // namespace thimble

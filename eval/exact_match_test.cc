@@ -7,24 +7,6 @@
 namespace thimble {
 namespace {
 
-// Newcombe 1998 (Statistics in Medicine 17), table I, method 3.
-TEST(WilsonInterval, IsThatOfTheLiterature) {
-  const auto expect = [](int64_t k, int64_t n, double low, double high) {
-    const Interval interval = WilsonInterval(k, n);
-    EXPECT_NEAR(interval.low, low, 5e-5) << k << " of " << n;
-    EXPECT_NEAR(interval.high, high, 5e-5) << k << " of " << n;
-  };
-  expect(81, 263, 0.2553, 0.3662);
-  expect(15, 148, 0.0624, 0.1605);
-  expect(0, 20, 0, 0.1611);
-  expect(1, 29, 0.0061, 0.1718);
-}
-
-TEST(WilsonInterval, AllRightAndAllWrongMirrorEachOther) {
-  EXPECT_NEAR(WilsonInterval(20, 20).low, 1 - WilsonInterval(0, 20).high, 1e-12);
-  EXPECT_EQ(WilsonInterval(20, 20).high, 1);
-}
-
 TEST(ExactMatch, ComparesWholeAnswersWithoutOuterWhiteSpace) {
   auto model = Model::Load(THIMBLE_SOURCE_DIR "/tests/golden/models/llama");
   ASSERT_TRUE(model) << model.error().message;

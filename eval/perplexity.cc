@@ -241,21 +241,34 @@ Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& mode
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
   PerplexityResult result = Summarize(std::move(runner.scores), options.reference || options.saved_reference);
+  result.n_windows = windows.size();
   result.seconds = runner.seconds;
   result.tokens_per_second = static_cast<double>(windows.tokens.size()) / runner.seconds;
   result.worst = runner.worst.Take();
   return result;
 }
 
+std::vector<double> WindowDivergences(const PerplexityResult& result) {
+  std::vector<double> means(static_cast<size_t>(result.n_windows));
+  const size_t each = result.scores.size() / means.size();
+  for (size_t i = 0; i < result.scores.size(); ++i) {
+    means[i / each] += result.scores[i].kld / static_cast<double>(each);
+  }
+  return means;
+}
+
 PerplexityResult Pool(const std::vector<const PerplexityResult*>& results) {
   std::vector<TokenScore> scores;
   double seconds = 0, tokens = 0;
+  int64_t n_windows = 0;
   for (const PerplexityResult* result : results) {
+    n_windows += result->n_windows;
     scores.insert(scores.end(), result->scores.begin(), result->scores.end());
     seconds += result->seconds;
     tokens += result->seconds * result->tokens_per_second;
   }
   PerplexityResult pooled = Summarize(std::move(scores), results[0]->kld_mean.has_value());
+  pooled.n_windows = n_windows;
   pooled.seconds = seconds;
   pooled.tokens_per_second = tokens / seconds;
   return pooled;

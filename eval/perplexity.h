@@ -38,7 +38,8 @@ struct WorstExample {
 };
 
 struct PerplexityResult {
-  int64_t n_tokens = 0;  // scored
+  int64_t n_tokens = 0;  // scored, as many in each window
+  int64_t n_windows = 0;
   double ppl = 0, ppl_se = 0;
   // Against the reference, over scored tokens; KL(reference || model) in nats.
   std::optional<double> reference_ppl, kld_mean, kld_se, kld_median, kld_p99, top1_agreement;
@@ -51,6 +52,10 @@ struct PerplexityResult {
 Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
                                            const TokenWindows& windows, const PerplexityOptions& options,
                                            const ProgressFn& progress);
+
+// The mean divergence of each window: tokens of a window are read in the same context and so are not
+// independent; windows nearly are.
+std::vector<double> WindowDivergences(const PerplexityResult& result);
 
 // Several texts as if they were one.
 PerplexityResult Pool(const std::vector<const PerplexityResult*>& results);

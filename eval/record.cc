@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "eval/interval.h"
+
 namespace thimble {
 namespace {
 

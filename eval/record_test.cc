@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "eval/interval.h"
+
 namespace thimble {
 namespace {
 

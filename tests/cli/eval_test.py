@@ -108,7 +108,7 @@ class Eval(harness.ThimbleCase):
         self.assertEqual(self.eval("--text", self.text)[1]["worst"], [])
 
     def test_names_of_texts(self):
-        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--text", self.text, says="NAME=FILE")
+        self.thimble_fails("eval", LLAMA, *SMALL, "--text", self.text, "--text", self.text, says="NAME=")
         self.thimble_fails("eval", LLAMA, *SMALL, "--text", f"={self.text}", says="no name")
         odd = self.write("a=b.txt", words(60))
         self.assertEqual(self.eval("--text", "a=b.txt")[1]["texts"][0]["name"], "a=b")

@@ -1,0 +1,118 @@
+#include <fmt/core.h>
+
+#include "apps/common.h"
+#include "apps/scoring.h"
+#include "base/file.h"
+#include "eval/comparison.h"
+#include "formats/model_hash.h"
+
+namespace thimble {
+namespace {
+
+struct CompareFlags {
+  std::vector<std::string> models, texts;
+  std::string reference, json;
+  int64_t n_ctx = 512, max_windows = 0, top_k = kReferenceTopK;
+  ComputeFlags compute;
+  KvFlags kv;
+};
+
+ProgressFn ProgressOf(const std::string& name) {
+  return [name, show = TerminalProgress()](Progress progress) {
+    progress.stage = name;
+    return show(progress);
+  };
+}
+
+// What models are compared with: read from a file, or kept of a model that is run once, in F32, and let go.
+Result<SavedReference> MakeReference(const CompareFlags& flags, Context ctx,
+                                     const std::vector<NamedText>& texts) {
+  if (SavedReference::Is(flags.reference)) return SavedReference::Load(flags.reference);
+  ctx.compute = Compute::kF32;
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.reference));
+  ASSIGN_OR_RETURN(const std::vector<TokenWindows> windows,
+                   SplitTexts(loaded, texts, flags.n_ctx, flags.max_windows));
+  SavedReference reference = NewReference(*loaded.model, flags.n_ctx, flags.top_k);
+  for (const TokenWindows& text : windows) {
+    RETURN_IF_ERROR(MeasurePerplexity(ctx, *loaded.model, *loaded.tokenizer, text, {.save = &reference},
+                                      ProgressOf("reference")));
+  }
+  return reference;
+}
+
+Result<ComparedModel> MeasureModel(const CompareFlags& flags, const Context& ctx, const NamedFile& file,
+                                   const SavedReference& reference, const std::vector<NamedText>& texts) {
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(file.path));
+  ComparedModel model{.name = file.name, .file = {}, .size = MeasureSize(*loaded.model), .texts = {}};
+  model.file = {file.path, model.size.file_bytes, HashModel(loaded.model->file())};
+  ASSIGN_OR_RETURN(const std::vector<TokenWindows> windows,
+                   SplitTexts(loaded, texts, flags.n_ctx, flags.max_windows));
+  PerplexityOptions options{.saved_reference = &reference};
+  if (flags.kv.given()) {
+    ASSIGN_OR_RETURN(options.kv, flags.kv.Resolve(loaded.model->config()));
+  }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    ASSIGN_OR_RETURN(PerplexityResult result, MeasurePerplexity(ctx, *loaded.model, *loaded.tokenizer,
+                                                                windows[i], options, ProgressOf(file.name)));
+    model.texts.push_back({texts[i].file.name, texts[i].file.path, std::move(result)});
+  }
+  return model;
+}
+
+Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
+  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(flags.models, "compare"));
+  for (const NamedFile& file : files) RETURN_IF_ERROR(OpenModelFile(file.path));  // before minutes of work
+  ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
+  ASSIGN_OR_RETURN(const std::vector<NamedText> texts, ReadTexts(flags.texts));
+  ASSIGN_OR_RETURN(const SavedReference reference, MakeReference(flags, ctx, texts));
+  Comparison comparison{.command = command_line,
+                        .version = THIMBLE_VERSION,
+                        .compute = flags.compute.compute,
+                        .n_ctx = flags.n_ctx,
+                        .reference = reference.header(),
+                        .texts = {},
+                        .models = {}};
+  for (const NamedText& text : texts) comparison.texts.push_back(HashText(text));
+  for (const NamedFile& file : files) {
+    auto model = MeasureModel(flags, ctx, file, reference, texts);
+    if (!model) return tl::unexpected(std::move(model).error());
+    comparison.models.push_back(std::move(*model));
+  }
+  fmt::print("{}", ToMarkdown(comparison));
+  if (flags.json.empty()) return {};
+  return WriteFileAtomically(flags.json, DumpJson(ToJson(comparison), 1) + "\n");
+}
+
+}  // namespace
+
+void AddCompare(CLI::App& app) {
+  auto* command = app.add_subcommand("compare", "Hold models against each other and against a reference");
+  auto flags = std::make_shared<CompareFlags>();
+  command->add_option("MODEL", flags->models, "GGUF files or Hugging Face folders, or NAME=MODEL")
+      ->required();
+  command
+      ->add_option(
+          "--reference", flags->reference,
+          "The model that they are made of, computed in F32, or what eval --save-reference kept of it")
+      ->required();
+  command
+      ->add_option("--text", flags->texts, "FILE or NAME=FILE, a row of its own for each model; repeatable")
+      ->required();
+  command->add_option("-c,--ctx-size", flags->n_ctx, "Tokens of a window")->capture_default_str();
+  command->add_option("--max-windows,--chunks", flags->max_windows, "Windows of each text at most (0: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--reference-top-k", flags->top_k,
+          "How many of the most likely tokens to keep of each of the reference's predictions, and how many "
+          "of the others")
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->capture_default_str();
+  command->add_option("--json", flags->json, "Write the figures here");
+  flags->kv.Add(*command);
+  flags->compute.Add(*command);
+  command->callback(Runs([command, flags] { return RunCompare(*flags, CommandLine(*command)); }));
+}
+
+}  // namespace thimble

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""thimble compare."""
+import json
+import random
+
+import harness
+
+MODELS = harness.ROOT / "tests/golden/models"
+LLAMA, OTHER = MODELS / "llama", MODELS / "llama_rope_linear"
+
+
+def words(n, seed):
+    """Text whose tokens the tiny tokenizer knows."""
+    rng = random.Random(seed)
+    return " ".join("".join(rng.choice("abcdefghij") for _ in range(rng.randint(1, 8))) for _ in range(n))
+
+
+class Compare(harness.ThimbleCase):
+    def setUp(self):
+        super().setUp()
+        self.one, self.two = self.write("one.txt", words(100, 0)), self.write("two.txt", words(80, 1))
+        self.small = ["-c", 32, "-t", 1]
+        self.texts = ["--text", self.one, "--text", f"second={self.two}", *self.small]
+
+    def compare(self, *args):
+        """What is printed, and the JSON."""
+        said = self.thimble("compare", *args, "--json", "out.json")
+        return said, json.loads((self.dir / "out.json").read_text())
+
+    def test_rows_say_what_eval_says(self):
+        said, out = self.compare(LLAMA, f"other={OTHER}", "--reference", LLAMA, *self.texts)
+        rows = {(row["model"], row["text"]): row for row in out["rows"]}
+        self.assertEqual(list(rows), [("llama", "one"), ("other", "one"), ("llama", "second"), ("other", "second")])
+        self.thimble("eval", LLAMA, "--save-reference", "r.tref", *self.texts)
+        for name, model in [("llama", LLAMA), ("other", OTHER)]:
+            self.thimble("eval", model, "--reference", "r.tref", "--json", "eval.json", *self.texts)
+            for text in json.loads((self.dir / "eval.json").read_text())["texts"]:
+                row = rows[name, text["name"]]
+                for key in "ppl", "kld_mean", "kld_p99", "top1_agreement", "n_tokens":
+                    self.assertAlmostEqual(row[key], text[key], places=12, msg=key)
+                self.assertAlmostEqual(row["ppl_ratio"], text["ppl"] / text["reference_ppl"])
+        for text in "one", "second":
+            same, other = rows["llama", text], rows["other", text]
+            self.assertAlmostEqual(same["kld_mean"], 0, delta=1e-5)
+            self.assertIsNone(same["kld_less_first"])
+            self.assertAlmostEqual(other["kld_less_first"], other["kld_mean"] - same["kld_mean"])
+            low, high = other["kld_less_first_interval"]
+            self.assertTrue(0 < low < other["kld_less_first"] < high)
+            self.assertEqual(same["right_to_wrong"] + same["wrong_to_right"], 0)
+        self.assertEqual([m["name"] for m in out["models"]], ["llama", "other"])
+        self.assertEqual(out["reference"]["sha256"], out["models"][0]["sha256"])
+        self.assertEqual([line.split(" | ")[0] for line in said.splitlines()[2:6]],
+                         ["| llama", "| other", "| llama", "| other"])
+        # A reference from a file gives the same.
+        again = self.compare(LLAMA, f"other={OTHER}", "--reference", "r.tref", *self.texts)[1]
+        self.assertEqual(again["rows"], out["rows"])
+        self.assertEqual(again["reference"], out["reference"])
+
+    def test_what_is_wrong_is_said_before_the_work(self):
+        ok = ["--reference", LLAMA, *self.texts]
+        self.thimble_fails("compare", *ok, says="MODEL")
+        self.thimble_fails("compare", LLAMA, *self.texts, says="--reference")
+        self.thimble_fails("compare", LLAMA, "--reference", LLAMA, says="--text")
+        self.thimble_fails("compare", LLAMA, "absent.gguf", *ok, says="absent.gguf")
+        self.thimble_fails("compare", LLAMA, LLAMA, *ok, says=["llama", "NAME="])
+        self.thimble_fails("compare", LLAMA, MODELS / "qwen2", *ok, says="vocabulary")
+        self.thimble_fails("compare", LLAMA, "--reference", LLAMA, "--text", self.write("s.txt", "short"),
+                           says=["s.txt", "at least 512"])
+        self.thimble_fails("compare", LLAMA, *ok, "--json", "no/such.json", says="no/such")
+
+
+if __name__ == "__main__":
+    harness.main()
