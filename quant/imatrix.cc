@@ -39,8 +39,8 @@ Status CheckImatrix(const Imatrix& imatrix, const ExportPlan& plan, const std::s
     const auto found = imatrix.mean_squares.find(t.name);
     if (found == imatrix.mean_squares.end()) continue;
     if (static_cast<int64_t>(found->second.size()) != t.source.row_size()) {
-      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' has {} columns, in the model it has {}", path, t.name,
-                       found->second.size(), t.source.row_size());
+      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' has {} columns, in the model it has {}", path,
+                       t.name, found->second.size(), t.source.row_size());
     }
     ++matching;
   }
