@@ -13,8 +13,10 @@ import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / "bench/peers/venv/bin/python"
@@ -60,6 +62,25 @@ def make_files(source, folder):
     size = int(0.85 * files["Q4_K_M llama.cpp, imatrix"].stat().st_size)
     run(THIMBLE, "fit", source, "--size", size, "-o", files["0.85 fit"])
     return files
+
+
+def seconds(work):
+    begin = time.time()
+    work()
+    return time.time() - begin
+
+
+def speed_table(source, folder):
+    """Plain rounding, alternately, medians of three; ours as a whole process."""
+    lines = ["| rounded to | Thimble, s | llama.cpp, s | ratio |", "|---|---|---|---|"]
+    for mix in ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "Q4_0", "Q5_0", "IQ4_NL", "IQ4_XS"]:
+        ours, theirs = [], []
+        for _ in range(3):
+            ours.append(seconds(lambda: run(THIMBLE, "quantize", source, "--type", mix, "-o", folder / "ours.gguf")))
+            theirs.append(seconds(lambda: quantize(source, folder / "theirs.gguf", mix)))
+        a, b = statistics.median(ours), statistics.median(theirs)
+        lines.append(f"| {mix} | {a:.2f} | {b:.2f} | {b / a:.1f} |")
+    return lines
 
 
 def row(texts, rows, label, against):
@@ -108,6 +129,7 @@ def main():
             theirs = model.perplexity(text.read_text(), args.max_windows)[0]
         ours = rows[label][texts[0]]["ppl"]
         lines.append(f"| {label} | {ours:.3f} | {theirs:.3f} | {100 * (theirs / ours - 1):+.2f} % |")
+    lines += ["", *speed_table(args.source, args.folder)]
     table = "\n".join(lines) + "\n"
     print(table)
     if PAGE.exists() and BEGIN in PAGE.read_text():
