@@ -1,6 +1,7 @@
 #include "quant/imatrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "formats/gguf.h"
@@ -39,8 +40,8 @@ Status CheckImatrix(const Imatrix& imatrix, const ExportPlan& plan, const std::s
     const auto found = imatrix.mean_squares.find(t.name);
     if (found == imatrix.mean_squares.end()) continue;
     if (static_cast<int64_t>(found->second.size()) != t.source.row_size()) {
-      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' has {} columns, in the model it has {}", path, t.name,
-                       found->second.size(), t.source.row_size());
+      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' has {} columns, in the model it has {}", path,
+                       t.name, found->second.size(), t.source.row_size());
     }
     ++matching;
   }
@@ -111,6 +112,11 @@ Result<Imatrix> ReadImatrix(const std::string& path) {
     }
     std::vector<float> values = Floats(t);
     const float count = Floats(*counts)[0];
+    if (!std::isfinite(count) ||
+        !std::ranges::all_of(values, [](float x) { return std::isfinite(x) && x >= 0; })) {
+      return MakeError(ErrorCode::kCorrupt, "{}: '{}' holds a sum of squares that is negative or not finite",
+                       path, t.name);
+    }
     for (float& x : values) x = count > 0 ? x / count : 1.0f;
     imatrix.mean_squares[name] = std::move(values);
   }

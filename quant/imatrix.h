@@ -20,13 +20,15 @@ struct Imatrix {
 
 Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config);
 
-// An error where a matrix that is to be quantized has other columns than the imatrix says, or none of it matches.
+// An error where a matrix that is to be quantized has other columns than the imatrix says, or none of it
+// matches.
 Status CheckImatrix(const Imatrix& imatrix, const ExportPlan& plan, const std::string& path);
 // `imatrix` must outlive the result. Tensors that it does not name are rounded with every weight alike.
 RoundingFor RoundingBy(const Imatrix& imatrix);
 
 Status WriteImatrix(const Imatrix& imatrix, const std::string& path);
-// Error kInvalidArgument: not an imatrix in GGUF (the older .dat files are not read).
+// Errors: kInvalidArgument for what is no imatrix in GGUF (the older .dat files are not read), kCorrupt for
+// sums that are no sums of squares.
 Result<Imatrix> ReadImatrix(const std::string& path);
 
 }  // namespace thimble
