@@ -10,7 +10,7 @@ namespace thimble {
 namespace {
 
 struct CompareFlags {
-  std::vector<std::string> models, texts;
+  std::vector<std::string> models, texts, tasks;
   std::string reference, json;
   int64_t n_ctx = 512, max_windows = 0, top_k = kReferenceTopK;
   ComputeFlags compute;
@@ -41,13 +41,14 @@ Result<SavedReference> MakeReference(const CompareFlags& flags, Context ctx,
 }
 
 Result<ComparedModel> MeasureModel(const CompareFlags& flags, const Context& ctx, const NamedFile& file,
-                                   const SavedReference& reference, const std::vector<NamedText>& texts) {
+                                   const std::optional<SavedReference>& reference,
+                                   const std::vector<NamedText>& texts, const std::vector<NamedTask>& tasks) {
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(file.path));
-  ComparedModel model{.name = file.name, .file = {}, .size = MeasureSize(*loaded.model), .texts = {}};
+  ComparedModel model{.name = file.name, .file = {}, .size = MeasureSize(*loaded.model)};
   model.file = {file.path, model.size.file_bytes, HashModel(loaded.model->file())};
   ASSIGN_OR_RETURN(const std::vector<TokenWindows> windows,
                    SplitTexts(loaded, texts, flags.n_ctx, flags.max_windows));
-  PerplexityOptions options{.saved_reference = &reference};
+  PerplexityOptions options{.saved_reference = reference ? &*reference : nullptr};
   if (flags.kv.given()) {
     ASSIGN_OR_RETURN(options.kv, flags.kv.Resolve(loaded.model->config()));
   }
@@ -56,25 +57,42 @@ Result<ComparedModel> MeasureModel(const CompareFlags& flags, const Context& ctx
                                                                 windows[i], options, ProgressOf(file.name)));
     model.texts.push_back({texts[i].file.name, texts[i].file.path, std::move(result)});
   }
+  ASSIGN_OR_RETURN(const KvTypes kv, flags.kv.Resolve(loaded.model->config()));
+  for (const NamedTask& task : tasks) {
+    ASSIGN_OR_RETURN(ChoiceResult result, MeasureChoices(ctx, *loaded.model, *loaded.tokenizer, task.items,
+                                                         {}, kv, ProgressOf(file.name)));
+    model.tasks.push_back({task.text.file.name, task.text.file.path, std::move(result)});
+  }
   return model;
 }
 
 Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
+  if (flags.texts.empty() && flags.tasks.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "nothing to compare: give --text FILE with --reference R, or --task FILE.jsonl");
+  }
+  if (flags.texts.empty() != flags.reference.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "--text and --reference go together: one of them is missing");
+  }
   ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(flags.models, "compare"));
   for (const NamedFile& file : files) RETURN_IF_ERROR(OpenModelFile(file.path));  // before minutes of work
   ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
   ASSIGN_OR_RETURN(const std::vector<NamedText> texts, ReadTexts(flags.texts));
-  ASSIGN_OR_RETURN(const SavedReference reference, MakeReference(flags, ctx, texts));
+  ASSIGN_OR_RETURN(const std::vector<NamedTask> tasks, ReadTasks(flags.tasks));
+  std::optional<SavedReference> reference;
+  if (!texts.empty()) {
+    ASSIGN_OR_RETURN(reference, MakeReference(flags, ctx, texts));
+  }
   Comparison comparison{.command = command_line,
                         .version = THIMBLE_VERSION,
                         .compute = flags.compute.compute,
-                        .n_ctx = flags.n_ctx,
-                        .reference = reference.header(),
-                        .texts = {},
-                        .models = {}};
+                        .n_ctx = flags.n_ctx};
+  if (reference) comparison.reference = reference->header();
   for (const NamedText& text : texts) comparison.texts.push_back(HashText(text));
+  for (const NamedTask& task : tasks) comparison.tasks.push_back(HashText(task.text));
   for (const NamedFile& file : files) {
-    auto model = MeasureModel(flags, ctx, file, reference, texts);
+    auto model = MeasureModel(flags, ctx, file, reference, texts, tasks);
     if (!model) return tl::unexpected(std::move(model).error());
     comparison.models.push_back(std::move(*model));
   }
@@ -90,14 +108,12 @@ void AddCompare(CLI::App& app) {
   auto flags = std::make_shared<CompareFlags>();
   command->add_option("MODEL", flags->models, "GGUF files or Hugging Face folders, or NAME=MODEL")
       ->required();
-  command
-      ->add_option(
-          "--reference", flags->reference,
-          "The model that they are made of, computed in F32, or what eval --save-reference kept of it")
-      ->required();
-  command
-      ->add_option("--text", flags->texts, "FILE or NAME=FILE, a row of its own for each model; repeatable")
-      ->required();
+  command->add_option(
+      "--reference", flags->reference,
+      "The model that they are made of, computed in F32, or what eval --save-reference kept of it");
+  command->add_option("--text", flags->texts,
+                      "FILE or NAME=FILE, a row of its own for each model; repeatable");
+  command->add_option("--task", flags->tasks, kTaskHelp);
   command->add_option("-c,--ctx-size", flags->n_ctx, "Tokens of a window")->capture_default_str();
   command->add_option("--max-windows,--chunks", flags->max_windows, "Windows of each text at most (0: all)")
       ->check(CLI::NonNegativeNumber)

@@ -16,7 +16,7 @@ namespace {
 
 struct EvalFlags {
   std::string model, reference, save_reference, data, json, report, name;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, tasks;
   int64_t n_ctx = 512, max_windows = 0, top_k = kReferenceTopK, max_tokens = 128;
   ComputeFlags compute;
   KvFlags kv;
@@ -32,6 +32,18 @@ void PrintPerplexity(const PerplexityResult& p) {
   fmt::print("same top token    {:.2f} %\n", 100 * *p.top1_agreement);
 }
 
+void PrintTask(const TaskResult& task) {
+  const int64_t total = static_cast<int64_t>(task.result.items.size());
+  fmt::print("--- {}\n", task.name);
+  for (const auto& [what, n] : {std::pair("accuracy          ", task.result.n_correct()),
+                                std::pair("by bytes (norm)   ", task.result.n_correct_by_bytes())}) {
+    const Interval interval = WilsonInterval(n, total);
+    fmt::print("{}{} of {} ({:.1f} %; 95 % interval {:.1f} to {:.1f} %)\n", what, n, total,
+               100.0 * static_cast<double>(n) / static_cast<double>(total), 100 * interval.low,
+               100 * interval.high);
+  }
+}
+
 void PrintRecord(const EvalRecord& record) {
   fmt::print("{}: {}, {:.2f} bits per weight\n", record.name, HumanBytes(record.size.file_bytes),
              record.size.bits_per_weight());
@@ -44,6 +56,7 @@ void PrintRecord(const EvalRecord& record) {
     fmt::print("speed             {:.1f} tokens/s, peak memory {}\n", all->tokens_per_second,
                HumanBytes(record.peak_rss_bytes));
   }
+  for (const TaskResult& task : record.tasks) PrintTask(task);
   if (const auto& m = record.exact_match) {
     const Interval interval = WilsonInterval(m->n_correct, static_cast<int64_t>(m->answers.size()));
     fmt::print("exact match       {} of {} ({:.1f} %; 95 % interval {:.1f} to {:.1f} %)\n", m->n_correct,
@@ -106,14 +119,29 @@ Status MeasureData(const EvalFlags& flags, const Context& ctx, const LoadedModel
   return {};
 }
 
+Status MeasureTasks(const EvalFlags& flags, const std::vector<NamedTask>& tasks, const Context& ctx,
+                    const LoadedModel& loaded, const LoadedAdapters& adapters, EvalRecord& record) {
+  ASSIGN_OR_RETURN(const KvTypes kv, flags.kv.Resolve(loaded.model->config()));
+  for (const NamedTask& task : tasks) {
+    ASSIGN_OR_RETURN(ChoiceResult result, MeasureChoices(ctx, *loaded.model, *loaded.tokenizer, task.items,
+                                                         adapters.applied, kv, TerminalProgress()));
+    record.tasks.push_back({task.text.file.name, task.text.file.path, std::move(result)});
+    record.inputs.push_back(HashText(task.text));
+  }
+  return {};
+}
+
 Status RunEval(const EvalFlags& flags, const std::string& command_line) {
-  if (flags.texts.empty() && flags.data.empty()) {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "nothing to measure: give --text FILE (perplexity) or --data FILE.jsonl (exact match)");
+  if (flags.texts.empty() && flags.data.empty() && flags.tasks.empty()) {
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "nothing to measure: give --text FILE (perplexity), --task FILE.jsonl (multiple choice) or --data "
+        "FILE.jsonl (exact match)");
   }
   if (flags.texts.empty() && !flags.save_reference.empty()) {
     return MakeError(ErrorCode::kInvalidArgument, "--save-reference: of which text? Give --text FILE");
   }
+  ASSIGN_OR_RETURN(const std::vector<NamedTask> tasks, ReadTasks(flags.tasks));
   ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.model));
   ASSIGN_OR_RETURN(const LoadedAdapters adapters, LoadAdapters(flags.adapters.paths, *loaded.model));
@@ -130,6 +158,7 @@ Status RunEval(const EvalFlags& flags, const std::string& command_line) {
   if (record.name.empty()) record.name = std::filesystem::path(flags.model).filename();
   record.inputs.push_back({flags.model, record.size.file_bytes, HashModel(loaded.model->file())});
   if (!flags.texts.empty()) RETURN_IF_ERROR(MeasureTexts(flags, ctx, loaded, adapters, record));
+  RETURN_IF_ERROR(MeasureTasks(flags, tasks, ctx, loaded, adapters, record));
   if (!flags.data.empty()) RETURN_IF_ERROR(MeasureData(flags, ctx, loaded, adapters, record));
   PrintRecord(record);
   const Json json = ToJson(record);
@@ -173,6 +202,7 @@ void AddEval(CLI::App& app) {
           "many of the others")
       ->check(CLI::Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
+  command->add_option("--task", flags->tasks, kTaskHelp);
   command->add_option(
       "--data", flags->data,
       "Exact match: JSONL of {\"prompt\", \"completion\"} or {\"messages\"}, answered greedily");

@@ -44,14 +44,24 @@ Result<std::vector<NamedFile>> ParseNamedFiles(const std::vector<std::string>& v
   return files;
 }
 
-Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values) {
-  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(values, "--text"));
+Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values, const std::string& flag) {
+  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(values, flag));
   std::vector<NamedText> texts;
   for (const NamedFile& file : files) {
     ASSIGN_OR_RETURN(std::string text, ReadTextOrStdin(file.path));
     texts.push_back({file, std::move(text)});
   }
   return texts;
+}
+
+Result<std::vector<NamedTask>> ReadTasks(const std::vector<std::string>& values) {
+  ASSIGN_OR_RETURN(std::vector<NamedText> texts, ReadTexts(values, "--task"));
+  std::vector<NamedTask> tasks;
+  for (NamedText& text : texts) {
+    ASSIGN_OR_RETURN(std::vector<ChoiceItem> items, ParseChoices(text.text, text.file.path));
+    tasks.push_back({std::move(text), std::move(items)});
+  }
+  return tasks;
 }
 
 EvalInput HashText(const NamedText& text) {

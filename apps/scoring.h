@@ -24,9 +24,16 @@ struct NamedText {
   NamedFile file;
   std::string text;
 };
-Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values);
+Result<std::vector<NamedText>> ReadTexts(const std::vector<std::string>& values,
+                                         const std::string& flag = "--text");
 
 EvalInput HashText(const NamedText& text);
+
+struct NamedTask {
+  NamedText text;
+  std::vector<ChoiceItem> items;
+};
+Result<std::vector<NamedTask>> ReadTasks(const std::vector<std::string>& values);
 
 // The windows of each text. Errors name the text.
 Result<std::vector<TokenWindows>> SplitTexts(const LoadedModel& loaded, const std::vector<NamedText>& texts,
@@ -42,6 +49,10 @@ Result<LoadedReference> LoadReference(const std::string& path);
 // An empty reference for predictions of `model`: `top_k` tokens and as many from the tail at each position.
 SavedReference NewReference(const Model& model, int64_t n_ctx, int64_t top_k);
 
+inline constexpr const char* kTaskHelp =
+    "Multiple choice, FILE.jsonl or NAME=FILE.jsonl: lines of {\"query\", \"choices\", \"gold\"} (or "
+    "question, "
+    "ctx; endings; answer, label), scored by log-likelihood as lm-evaluation-harness does; repeatable";
 inline constexpr int64_t kReferenceTopK = 32;  // the divergence is then within 0.5 % (docs/formats/tref.md)
 
 }  // namespace thimble

@@ -38,6 +38,69 @@ std::string IntervalText(const Mean& mean) {
   return fmt::format("{:+.5f} ({:+.5f} to {:+.5f})", mean.value, mean.interval->low, mean.interval->high);
 }
 
+Json RowJson(const TaskRow& row, bool first) {
+  Json json = {{"model", row.model->name}};
+  json.update(ToJson(*row.task));
+  json["right_to_wrong"] = json["wrong_to_right"] = json["acc_less_first"] = json["acc_less_first_interval"] =
+      nullptr;
+  if (first) return json;
+  json["right_to_wrong"] = row.right_to_wrong;
+  json["wrong_to_right"] = row.wrong_to_right;
+  json["acc_less_first"] = row.less_first.value;
+  json["acc_less_first_interval"] = IntervalJson(row.less_first);
+  return json;
+}
+
+std::string TextTable(const Comparison& comparison) {
+  std::string text =
+      "| model | MB | bits | text | ppl | ratio | KL divergence | 99 % | same top | right to wrong | back | "
+      "KL less "
+      "the first's (95 %) |\n"
+      "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+  for (const ComparisonRow& row : CompareTexts(comparison)) {
+    const PerplexityResult& result = row.text->result;
+    const bool first = row.model == &comparison.models[0];
+    text += fmt::format(
+        "| {} | {:.1f} | {:.2f} | {} | {:.3f} | {:.4f} | {:.5f}{} | {:.3f} | {:.2f} % | {:.2f} % | {:.2f} % "
+        "| {} |\n",
+        row.model->name, static_cast<double>(row.model->size.file_bytes) / 1e6,
+        row.model->size.bits_per_weight(), row.text->name, result.ppl, row.ppl_ratio, row.kld.value,
+        row.kld.interval ? fmt::format(" ± {:.5f}", row.kld.error) : "", *result.kld_p99,
+        100 * *result.top1_agreement, 100 * row.right_to_wrong, 100 * row.wrong_to_right,
+        first ? "" : IntervalText(row.less_first));
+  }
+  return text +
+         "\nStandard errors and intervals are over windows of text, as the tokens of one window hang "
+         "together; "
+         "differences are taken window by window.\n";
+}
+
+std::string TaskTable(const Comparison& comparison) {
+  std::string text =
+      "| model | MB | bits | task | accuracy (95 %) | by bytes | right to wrong | back | accuracy less the "
+      "first's "
+      "(95 %) |\n"
+      "|---|---:|---:|---|---:|---:|---:|---:|---:|\n";
+  for (const TaskRow& row : CompareTasks(comparison)) {
+    const ChoiceResult& result = row.task->result;
+    const int64_t total = static_cast<int64_t>(result.items.size());
+    const auto percent = [&](int64_t n) {
+      return 100.0 * static_cast<double>(n) / static_cast<double>(total);
+    };
+    const Interval interval = WilsonInterval(result.n_correct(), total);
+    const std::string versus = row.model == &comparison.models[0]
+                                   ? " |  | "
+                                   : fmt::format("{:.2f} % | {:.2f} % | {}", 100 * row.right_to_wrong,
+                                                 100 * row.wrong_to_right, IntervalText(row.less_first));
+    text +=
+        fmt::format("| {} | {:.1f} | {:.2f} | {} | {:.1f} % ({:.1f} to {:.1f}) | {:.1f} % | {} |\n",
+                    row.model->name, static_cast<double>(row.model->size.file_bytes) / 1e6,
+                    row.model->size.bits_per_weight(), row.task->name, percent(result.n_correct()),
+                    100 * interval.low, 100 * interval.high, percent(result.n_correct_by_bytes()), versus);
+  }
+  return text + "\nFlips are of answers: the first model's, then the row's.\n";
+}
+
 Json InputJson(const EvalInput& input) {
   return {{"path", input.path}, {"bytes", input.bytes}, {"sha256", input.sha256}};
 }
@@ -67,18 +130,45 @@ std::vector<ComparisonRow> CompareTexts(const Comparison& comparison) {
   return rows;
 }
 
+std::vector<TaskRow> CompareTasks(const Comparison& comparison) {
+  std::vector<TaskRow> rows;
+  for (size_t task = 0; task < comparison.tasks.size(); ++task) {
+    const std::vector<ChoiceScore>& first = comparison.models[0].tasks[task].result.items;
+    for (const ComparedModel& model : comparison.models) {
+      const std::vector<ChoiceScore>& items = model.tasks[task].result.items;
+      TaskRow row{.model = &model, .task = &model.tasks[task], .less_first = {}};
+      std::vector<double> before, after;
+      for (size_t i = 0; i < items.size(); ++i) {
+        before.push_back(first[i].correct());
+        after.push_back(items[i].correct());
+        if (before[i] == after[i]) continue;
+        (after[i] > 0 ? row.wrong_to_right : row.right_to_wrong) += 1.0 / static_cast<double>(items.size());
+      }
+      row.less_first = MeanDifference(before, after);
+      rows.push_back(row);
+    }
+  }
+  return rows;
+}
+
 Json ToJson(const Comparison& comparison) {
-  const ReferenceHeader& reference = comparison.reference;
-  Json json = {{"reference", InputJson({reference.model, reference.model_bytes, reference.model_sha256})},
+  Json json = {{"reference", nullptr},
+               {"reference_top_k", nullptr},
                {"ctx_size", comparison.n_ctx},
-               {"reference_top_k", reference.top_k},
                {"compute", comparison.compute},
                {"texts", Json::array()},
+               {"tasks", Json::array()},
                {"models", Json::array()},
                {"rows", Json::array()},
+               {"task_rows", Json::array()},
                {"command", comparison.command},
                {"thimble_version", comparison.version}};
+  if (const auto& reference = comparison.reference) {
+    json["reference"] = InputJson({reference->model, reference->model_bytes, reference->model_sha256});
+    json["reference_top_k"] = reference->top_k;
+  }
   for (const EvalInput& text : comparison.texts) json["texts"].push_back(InputJson(text));
+  for (const EvalInput& task : comparison.tasks) json["tasks"].push_back(InputJson(task));
   for (const ComparedModel& model : comparison.models) {
     Json entry = {{"name", model.name}};
     entry.update(InputJson(model.file));
@@ -88,31 +178,18 @@ Json ToJson(const Comparison& comparison) {
   for (const ComparisonRow& row : CompareTexts(comparison)) {
     json["rows"].push_back(RowJson(row, row.model == &comparison.models[0]));
   }
+  for (const TaskRow& row : CompareTasks(comparison)) {
+    json["task_rows"].push_back(RowJson(row, row.model == &comparison.models[0]));
+  }
   return json;
 }
 
 std::string ToMarkdown(const Comparison& comparison) {
-  std::string text =
-      "| model | MB | bits | text | ppl | ratio | KL divergence | 99 % | same top | right to wrong | back | "
-      "KL less "
-      "the first's (95 %) |\n"
-      "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
-  for (const ComparisonRow& row : CompareTexts(comparison)) {
-    const PerplexityResult& result = row.text->result;
-    const bool first = row.model == &comparison.models[0];
-    text += fmt::format(
-        "| {} | {:.1f} | {:.2f} | {} | {:.3f} | {:.4f} | {:.5f}{} | {:.3f} | {:.2f} % | {:.2f} % | {:.2f} % "
-        "| {} |\n",
-        row.model->name, static_cast<double>(row.model->size.file_bytes) / 1e6,
-        row.model->size.bits_per_weight(), row.text->name, result.ppl, row.ppl_ratio, row.kld.value,
-        row.kld.interval ? fmt::format(" ± {:.5f}", row.kld.error) : "", *result.kld_p99,
-        100 * *result.top1_agreement, 100 * row.right_to_wrong, 100 * row.wrong_to_right,
-        first ? "" : IntervalText(row.less_first));
-  }
-  return text +
-         "\nStandard errors and intervals are over windows of text, as the tokens of one window hang "
-         "together; "
-         "differences are taken window by window.\n";
+  std::string text;
+  if (!comparison.texts.empty()) text += TextTable(comparison);
+  if (!comparison.texts.empty() && !comparison.tasks.empty()) text += "\n";
+  if (!comparison.tasks.empty()) text += TaskTable(comparison);
+  return text;
 }
 
 }  // namespace thimble

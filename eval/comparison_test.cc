@@ -22,7 +22,8 @@ PerplexityResult Scored(const std::vector<double>& klds) {
 }
 
 Comparison Two() {
-  Comparison comparison{.n_ctx = 4, .reference = {.model = "r.gguf"}, .texts = {{"t.txt", 5, "ab"}}};
+  Comparison comparison{
+      .n_ctx = 4, .reference = ReferenceHeader{.model = "r.gguf"}, .texts = {{"t.txt", 5, "ab"}}};
   const ModelSize size{.file_bytes = 1000000, .weight_bytes = 900, .n_parameters = 1600};
   comparison.models = {{"a", {"a.gguf", 1000000, "cd"}, size, {{"t", "t.txt", Scored({1, 3, 5, 7, 1, 1})}}},
                        {"b", {"b.gguf", 1000000, "ef"}, size, {{"t", "t.txt", Scored({2, 4, 7, 7, 3, 1})}}}};

@@ -82,6 +82,32 @@ std::optional<PerplexityResult> EvalRecord::perplexity() const {
   return Pool(results);
 }
 
+Json ToJson(const TaskResult& task) {
+  const int64_t total = static_cast<int64_t>(task.result.items.size());
+  const auto share = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(total); };
+  const auto interval = [&](int64_t n) {
+    const Interval wilson = WilsonInterval(n, total);
+    return Json{wilson.low, wilson.high};
+  };
+  const int64_t correct = task.result.n_correct(), by_bytes = task.result.n_correct_by_bytes();
+  Json items = Json::array();
+  for (const ChoiceScore& item : task.result.items) {
+    items.push_back({{"gold", item.gold},
+                     {"acc", item.chosen},
+                     {"acc_norm", item.chosen_by_bytes},
+                     {"log_likelihoods", item.log_likelihoods}});
+  }
+  return {{"name", task.name},
+          {"task", task.path},
+          {"total", total},
+          {"acc", share(correct)},
+          {"acc_interval", interval(correct)},
+          {"acc_norm", share(by_bytes)},
+          {"acc_norm_interval", interval(by_bytes)},
+          {"seconds", task.result.seconds},
+          {"items", std::move(items)}};
+}
+
 Json ToJson(const EvalRecord& record) {
   Json json = {{"name", record.name}, {"model", record.model}};
   for (const char* key : {"ppl", "ppl_se", "kld_mean", "kld_median", "kld_p99", "top1_agreement"}) {
@@ -110,6 +136,8 @@ Json ToJson(const EvalRecord& record) {
   json["adapters"] = record.adapters;
   json["compute"] = record.compute;
   json["exact_match"] = record.exact_match ? ExactMatchJson(*record.exact_match, record.data) : Json();
+  json["tasks"] = Json::array();
+  for (const TaskResult& task : record.tasks) json["tasks"].push_back(ToJson(task));
   json["layers"] = Json::array();
   for (const LayerError& e : record.layers) {
     json["layers"].push_back(

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "eval/exact_match.h"
+#include "eval/multiple_choice.h"
 #include "eval/perplexity.h"
 
 namespace thimble {
@@ -15,6 +16,14 @@ struct TextResult {
   std::string name, path;
   PerplexityResult result;
 };
+
+struct TaskResult {
+  std::string name, path;
+  ChoiceResult result;
+};
+// {"name", "task", "total", "acc", "acc_interval", "acc_norm", "acc_norm_interval", "items"}; intervals are
+// Wilson's.
+Json ToJson(const TaskResult& task);
 
 // A file that went in.
 struct EvalInput {
@@ -38,6 +47,7 @@ struct EvalRecord {
   std::vector<LayerError> layers;
   std::string data;  // path of the prompts, or empty
   std::optional<ExactMatchResult> exact_match;
+  std::vector<TaskResult> tasks;
   std::vector<EvalInput> inputs;
 
   // Over all texts as if they were one; nothing without texts.

@@ -192,7 +192,8 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   CHECK(input.observer == nullptr || !input.checkpoint);
   if (input.cache != nullptr) input.cache->Reserve(input.cache->length() + n_tokens);
 
-  ForwardState state{.model = model, .adapters = input.adapters, .cache = input.cache, .observer = input.observer};
+  ForwardState state{
+      .model = model, .adapters = input.adapters, .cache = input.cache, .observer = input.observer};
   const auto positions = Positions(input, lengths);
   state.rope = MakeRopeTable(positions, model.rope_frequencies(false), c.rope_style);
   state.rope_local = c.has_local_layers() && c.rope_theta_local > 0
@@ -209,7 +210,11 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
   Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
   // A frozen model's gradients are wanted only where someone looks at them.
-  if (ctx.tape != nullptr && input.observer != nullptr) x.set_requires_grad(true);
+  if (ctx.tape != nullptr && input.observer != nullptr) {
+    x.set_requires_grad(true);
+    ctx.tape->Record(
+        [observer = input.observer, tokens = input.tokens, x] { observer->OnEmbeddingGradient(tokens, x); });
+  }
   const auto saved =
       ctx.tape != nullptr && input.checkpoint ? std::make_shared<const SavedState>(state) : nullptr;
   for (int64_t i = 0; i < c.n_layers; ++i) {

@@ -106,6 +106,8 @@ struct LayerObserver {
   virtual void OnInput(int64_t /*layer*/, std::span<const Slot> /*slots*/, const Tensor& /*x*/) {}
   // With a tape, in the backward pass: y [tokens, n_out], which x gave, has its whole gradient.
   virtual void OnGradient(int64_t /*layer*/, Slot /*slot*/, const Tensor& /*x*/, const Tensor& /*y*/) {}
+  // Likewise, last: x [tokens, d_model], the embeddings of the tokens as they go into the first layer.
+  virtual void OnEmbeddingGradient(std::span<const int32_t> /*tokens*/, const Tensor& /*x*/) {}
 };
 
 struct ForwardInput {

@@ -9,8 +9,9 @@ const LayerStatistics* StatisticsByName::Find(const std::string& name) const {
   if (static_cast<int>(slot) < kNumLinearSlots) {
     return &calibration_.layers[static_cast<size_t>(place->second.layer)][static_cast<size_t>(slot)];
   }
-  const bool output = slot == Slot::kOutput || (slot == Slot::kEmbedding && config_.tied_embeddings);
-  return output ? &calibration_.output : nullptr;
+  if (slot == Slot::kOutput) return &calibration_.output;
+  if (slot != Slot::kEmbedding) return nullptr;
+  return config_.tied_embeddings ? &calibration_.output : &calibration_.embedding;
 }
 
 RoundingFor RoundingBy(RoundingMethod method, const Calibration& calibration, const ModelConfig& config,

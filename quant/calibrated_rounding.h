@@ -13,7 +13,7 @@ class StatisticsByName {
   // Both must outlive it.
   StatisticsByName(const Calibration& calibration, const ModelConfig& config)
       : calibration_(calibration), config_(config), places_(PlacesByName(config, Naming::kGguf)) {}
-  // nullptr for a tensor that has none: a vector, or an embedding that is not the output.
+  // nullptr for a tensor that has none: a vector.
   const LayerStatistics* Find(const std::string& name) const;
 
  private:

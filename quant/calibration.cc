@@ -39,6 +39,7 @@ class Collector : public LayerObserver {
       for (size_t s = 0; s < kNumLinearSlots; ++s) Size(layer.linear[s], statistics[s]);
     }
     Size(model.output(), calibration_.output);
+    Size(model.embedding(), embedding_);
   }
 
   void OnInput(int64_t layer, std::span<const Slot> slots, const Tensor& x) override {
@@ -65,6 +66,16 @@ class Collector : public LayerObserver {
     AddWeighted(ctx_, x, weights, s.hessian);
   }
 
+  void OnEmbeddingGradient(std::span<const int32_t> tokens, const Tensor& x) override {
+    const int64_t d = x.cols();
+    Tensor g = Tensor::Empty(x.rows(), d);
+    std::memcpy(g.data(), x.grad(), static_cast<size_t>(g.size()) * sizeof(float));
+    embedding_.hessian.Add(ctx_.pool, ctx_.kernels, g.data(), g.rows());
+    for (const int32_t token : tokens) embedding_.row_weights[static_cast<size_t>(token)] += 1;
+    // A row is read where its token stands; for importance matrices its own square says what it is worth.
+    AddSquares(x, embedding_.mean_squares);
+  }
+
   void Window(std::span<const int32_t> tokens);
   Calibration Finish();
 
@@ -80,10 +91,12 @@ class Collector : public LayerObserver {
     }
   }
   void Labels(const Tensor& hidden, int64_t begin, int64_t n);
+  void FinishEmbedding();
 
   const Context& ctx_;
   const Model& model_;
   Calibration calibration_;
+  LayerStatistics embedding_;
   std::vector<std::array<double, kNumLinearSlots>> information_;  // sums of |g|^2 / n_out * |x|^2
   std::mt19937_64 random_{0};
 };
@@ -144,6 +157,28 @@ void Collector::Window(std::span<const int32_t> tokens) {
   calibration_.n_tokens += static_cast<int64_t>(tokens.size());
 }
 
+// Tokens that the text does not have will still be read: each counts once more. A tied matrix has both costs.
+void Collector::FinishEmbedding() {
+  const ModelConfig& config = model_.config();
+  const double vocab = static_cast<double>(embedding_.row_weights.size());
+  const double tokens = static_cast<double>(std::max<int64_t>(calibration_.n_tokens, 1));
+  const double scale = config.arch->scale_embedding ? static_cast<double>(config.d_model) : 1.0;
+  for (float& h : embedding_.hessian.h) h *= static_cast<float>(scale / tokens / vocab);
+  for (float& x : embedding_.mean_squares) x *= static_cast<float>(1 / tokens);
+  for (float& w : embedding_.row_weights) w = static_cast<float>((w + 1) * vocab / (tokens + vocab));
+  if (!config.tied_embeddings) {
+    calibration_.embedding = std::move(embedding_);
+    return;
+  }
+  LayerStatistics& out = calibration_.output;
+  const double read = embedding_.hessian.trace(), written = out.hessian.trace(), both = read + written;
+  for (size_t i = 0; i < out.hessian.h.size(); ++i) out.hessian.h[i] += embedding_.hessian.h[i];
+  for (size_t v = 0; v < out.row_weights.size() && both > 0; ++v) {
+    out.row_weights[v] =
+        static_cast<float>((written * out.row_weights[v] + read * embedding_.row_weights[v]) / both);
+  }
+}
+
 Calibration Collector::Finish() {
   const double per_token = 1 / static_cast<double>(std::max<int64_t>(calibration_.n_tokens, 1));
   const auto finish = [&](LayerStatistics& s, double scale) {
@@ -162,6 +197,7 @@ Calibration Collector::Finish() {
     }
   }
   finish(calibration_.output, 1);
+  FinishEmbedding();
   return std::move(calibration_);
 }
 

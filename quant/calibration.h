@@ -26,10 +26,13 @@ struct LayerStatistics {
   std::vector<float> mean_squares;  // [n_in]: of the input, every token alike
 };
 
+// An embedding's rows are read one at a time, so its H is the mean of g g^T, with g the gradient of a token's
+// row, and its row_weights are how often each token is read.
 struct Calibration {
   int64_t n_tokens = 0;
   std::vector<std::array<LayerStatistics, kNumLinearSlots>> layers;
-  LayerStatistics output;  // of the output matrix, which is also the embedding where they are tied
+  LayerStatistics output;     // where it is tied to the embedding: of both its uses
+  LayerStatistics embedding;  // empty where they are tied
 };
 
 // Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0. Error:

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kType = "calibration";
 // Part of the key: raised when the same inputs would give other statistics.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // A layer's statistics in one row: the lower triangle of H, row_weights, mean_squares.
 int64_t RowSize(int64_t n_in, int64_t n_out) {
@@ -89,6 +89,7 @@ Status SaveCalibration(const Calibration& calibration, const std::string& key, c
     }
   }
   declare("output", calibration.output);
+  if (calibration.embedding.hessian.n > 0) declare("embedding", calibration.embedding);
   ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, metadata, tensors));
   for (const LayerStatistics* s : order) {
     const std::vector<float> row = Flatten(*s);
@@ -119,6 +120,9 @@ Result<Calibration> LoadCalibration(const Model& model, const std::string& key, 
     }
   }
   ASSIGN_OR_RETURN(calibration.output, read("output", model.output()));
+  if (!model.config().tied_embeddings) {
+    ASSIGN_OR_RETURN(calibration.embedding, read("embedding", model.embedding()));
+  }
   return calibration;
 }
 

@@ -147,10 +147,17 @@ class LlamaModel:
         return ppl, ppl * math.sqrt(variance / (nll.size - 1)), nll.size
 
 
-def quantize(source, out, ftype, n_threads=os.cpu_count(), pure=False, requantize=False):
-    """llama_model_quantize without an importance matrix. ftype: a name as in "Q4_K_M"."""
+def quantize(source, out, ftype, n_threads=os.cpu_count(), pure=False, requantize=False, imatrix=None):
+    """llama_model_quantize. ftype: a name as in "Q4_K_M". imatrix: {tensor's name: mean squares of its columns}."""
     parameters = c.llama_model_quantize_default_params()
     parameters.ftype = getattr(c, "LLAMA_FTYPE_ALL_F32" if ftype == "F32" else f"LLAMA_FTYPE_MOSTLY_{ftype}")
     parameters.nthread, parameters.pure, parameters.allow_requantize = n_threads, pure, requantize
+    if imatrix:
+        values = {name.encode(): np.ascontiguousarray(v, np.float32) for name, v in imatrix.items()}
+        entries = (c.llama_model_imatrix_data * (len(values) + 1))()  # the last one's name is null
+        for entry, (name, v) in zip(entries, values.items()):
+            entry.name, entry.size = name, v.size
+            entry.data = v.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        parameters.imatrix = ctypes.cast(entries, ctypes.POINTER(c.llama_model_imatrix_data))
     if c.llama_model_quantize(os.fsencode(source), os.fsencode(out), ctypes.byref(parameters)) != 0:
         raise LlamaCppError(f"llama_model_quantize failed: {source} to {ftype}")

@@ -56,6 +56,30 @@ class Compare(harness.ThimbleCase):
         self.assertEqual(again["rows"], out["rows"])
         self.assertEqual(again["reference"], out["reference"])
 
+    def test_answers_that_flip(self):
+        rng = random.Random(4)
+        lines = [{"query": words(3, i), "choices": [words(1, 50 * i + j) for j in range(1, 4)], "gold": rng.randrange(3)}
+                 for i in range(60)]
+        task = self.write("task.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        said, out = self.compare(f"a={LLAMA}", f"b={OTHER}", f"c={LLAMA}", "--task", task, "-t", 1)
+        self.assertEqual(out["rows"], [])
+        self.assertIsNone(out["reference"])
+        a, b, c = out["task_rows"]
+        right = [[item["acc"] == item["gold"] for item in row["items"]] for row in (a, b)]
+        lost = sum(x and not y for x, y in zip(*right)) / 60
+        won = sum(y and not x for x, y in zip(*right)) / 60
+        self.assertGreater(lost + won, 0)
+        self.assertAlmostEqual(b["right_to_wrong"], lost)
+        self.assertAlmostEqual(b["wrong_to_right"], won)
+        self.assertAlmostEqual(b["acc_less_first"], won - lost)
+        low, high = b["acc_less_first_interval"]
+        self.assertTrue(low < won - lost < high)
+        self.assertIsNone(a["right_to_wrong"])
+        self.assertEqual((c["right_to_wrong"], c["wrong_to_right"], c["acc"]), (0, 0, a["acc"]))
+        self.assertEqual([line.split(" | ")[0] for line in said.splitlines()[2:5]], ["| a", "| b", "| c"])
+        both = self.compare(LLAMA, "--task", task, "--reference", LLAMA, *self.texts)[1]
+        self.assertEqual((len(both["rows"]), len(both["task_rows"])), (2, 1))
+
     def test_what_is_wrong_is_said_before_the_work(self):
         ok = ["--reference", LLAMA, *self.texts]
         self.thimble_fails("compare", *ok, says="MODEL")

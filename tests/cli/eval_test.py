@@ -122,6 +122,24 @@ class Eval(harness.ThimbleCase):
         self.assertLess(kld["f16"], 0.1 * kld["q8_0"])
         self.assertLess(kld["q8_0"], 0.1 * kld["q4_0"])
 
+    def test_multiple_choice(self):
+        lines = [{"query": "abc", "choices": ["d", "a much longer one", "ef"], "gold": gold} for gold in range(3)]
+        task = self.write("task.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        said, out = self.eval("--task", task, "--task", f"again={task}")
+        self.assertEqual([t["name"] for t in out["tasks"]], ["task", "again"])
+        one, again = out["tasks"]
+        self.assertEqual((one["total"], one["acc"], one["acc_norm"]), (3, 1 / 3, 1 / 3))  # a third is right by design
+        self.assertEqual(one["items"], [one["items"][0] | {"gold": gold} for gold in range(3)])
+        best = one["items"][0]["log_likelihoods"]
+        self.assertEqual(one["items"][0]["acc"], best.index(max(best)))
+        self.assertEqual(again["items"], one["items"])
+        self.assertTrue(0 < one["acc_interval"][0] < 1 / 3 < one["acc_interval"][1] < 1)
+        self.assertIsNone(out["ppl"])
+        self.assertIn("accuracy          1 of 3 (33.3 %", said)
+        self.assertEqual(out["inputs"][-1]["sha256"], hashlib.sha256(task.read_bytes()).hexdigest())
+        self.thimble_fails("eval", LLAMA, "--task", self.write("bad.jsonl", '\n{"query": "a"}\n'), says="bad.jsonl:2")
+        self.thimble_fails("eval", LLAMA, "--task", "absent.jsonl", says="absent.jsonl")
+
     def test_exact_match(self):
         prompt = {"prompt": "Hello ", "completion": "?"}
         answer = self.thimble("run", LLAMA, "--raw", "-p", "Hello ", "--temp", 0, "-n", 10, "-q", "-t", 1)[:-1]

@@ -17,6 +17,7 @@ PROGRAM = os.environ.get("THIMBLE", str(ROOT / "build/release/bin/thimble"))
 SMOLLM2 = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHARED = ROOT.parent / "shared"
 ALL_SKIPPED = 77  # SKIP_RETURN_CODE in tests/CMakeLists.txt
+PATIENCE = int(os.environ.get("THIMBLE_TEST_PATIENCE", "1"))  # what time limits are multiplied by, e.g. in an emulator
 
 
 class ThimbleCase(unittest.TestCase):
@@ -31,7 +32,7 @@ class ThimbleCase(unittest.TestCase):
     def run_thimble(self, *args, stdin=None, timeout=300, env=None):
         """Runs `thimble args...` whatever comes of it; a death by signal is always a failure of the test."""
         done = subprocess.run([PROGRAM, *map(str, args)], input=stdin, stdin=None if stdin else subprocess.DEVNULL,
-                              capture_output=True, text=True, encoding="utf-8", timeout=timeout, cwd=self.dir,
+                              capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE * timeout, cwd=self.dir,
                               env={**os.environ, **(env or {})})
         self.assertGreaterEqual(done.returncode, 0, f"died by signal {-done.returncode}\n{done.stderr[-2000:]}")
         return done
