@@ -11,6 +11,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "apps/scoring.h"
 #include "base/clock.h"
 #include "base/file.h"
 
@@ -128,12 +129,11 @@ Result<CalibrationOptions> CalibrationFlags::Resolve() const {
   if (texts.empty()) {
     ASSIGN_OR_RETURN(options.texts, DefaultTexts());
   }
-  for (const std::string& text : texts) {
-    const size_t equals = text.find('=');
-    const std::string path = equals == std::string::npos ? text : text.substr(equals + 1);
-    ASSIGN_OR_RETURN(const std::string content, ReadTextOrStdin(path));
-    ASSIGN_OR_RETURN(TextPart part,
-                     ParseTextPart(equals == std::string::npos ? path : text.substr(0, equals), content));
+  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(texts, "--calibration"));
+  for (const NamedFile& file : files) {
+    ASSIGN_OR_RETURN(const std::string content, ReadTextOrStdin(file.path));
+    ASSIGN_OR_RETURN(TextPart part, ParseTextPart(file.path, content));
+    part.name = file.name;
     options.texts.push_back(std::move(part));
   }
   return options;

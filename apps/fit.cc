@@ -2,6 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cctype>
+#include <cmath>
 #include <map>
 
 #include "apps/common.h"
@@ -20,17 +23,20 @@ struct FitFlags {
   KvFlags kv;
 };
 
-// "80MB", "1.2 GiB", "91900000".
+// "80MB", "1.2 GiB", "91900000"; in any case.
 Result<uint64_t> ParseBytes(const std::string& flag, const std::string& text) {
   char* end = nullptr;
   const double number = std::strtod(text.c_str(), &end);
   std::string unit(end);
   unit.erase(std::remove(unit.begin(), unit.end(), ' '), unit.end());
+  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::tolower(c); });
   const std::pair<const char*, double> units[] = {
-      {"", 1},    {"B", 1},   {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},    {"K", 1e3},
-      {"M", 1e6}, {"G", 1e9}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+      {"", 1},    {"b", 1},   {"kb", 1e3},     {"mb", 1e6},     {"gb", 1e9},    {"k", 1e3},
+      {"m", 1e6}, {"g", 1e9}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}};
   for (const auto& [name, factor] : units) {
-    if (end != text.c_str() && unit == name && number > 0) return static_cast<uint64_t>(number * factor);
+    const double bytes = number * factor;
+    if (end != text.c_str() && unit == name && bytes >= 1 && bytes < 0x1p63)
+      return static_cast<uint64_t>(bytes);
   }
   return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' is not a size such as 80MB or 1.2GiB", flag, text);
 }
@@ -51,7 +57,7 @@ Result<FitGoal> GoalOf(const FitFlags& flags) {
     const std::string number = equals == std::string::npos ? text : text.substr(equals + 1);
     char* end = nullptr;
     const double most = std::strtod(number.c_str(), &end);
-    if (end == number.c_str() || *end != '\0' || !(most > 0)) {
+    if (end == number.c_str() || *end != '\0' || !(most > 0 && std::isfinite(most))) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "--max-kld: '{}' is not NATS or TEXT=NATS, e.g. 0.05 or ko=0.08", text);
     }
@@ -186,6 +192,12 @@ Status RunFit(FitFlags& flags, const std::string& command) {
   ASSIGN_OR_RETURN(FitOptions options, OptionsOf(flags));
   ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
   RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
+  if (!flags.json.empty()) RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.json));
+  for (const auto& [name, most] : goal.max_kld) {
+    const auto& texts = options.calibration.texts;
+    if (name.empty() || std::ranges::find(texts, name, &TextPart::name) != texts.end()) continue;
+    return MakeError(ErrorCode::kInvalidArgument, "--max-kld: none of the texts is called '{}'", name);
+  }
   if (flags.kv.given()) {
     ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(flags.in));
     ASSIGN_OR_RETURN(options.kv, flags.kv.Resolve(model->config()));

@@ -48,6 +48,28 @@ TEST(AtomicFile, KeepsTheOldFileUnlessCommitted) {
   std::filesystem::remove(path);
 }
 
+TEST(TemporaryFile, IsGoneUnlessRenamed) {
+  const std::string path = std::filesystem::temp_directory_path() / "thimble_temporary_test";
+  std::string name;
+  for (const bool renamed : {false, true}) {
+    const TemporaryFile file(path, "a");
+    name = file.path();
+    EXPECT_EQ(std::filesystem::path(name).parent_path(), std::filesystem::path(path).parent_path());
+    ASSERT_TRUE(WriteFileAtomically(name, "new"));
+    if (renamed) {
+      ASSERT_TRUE(file.RenameTo(path));
+    } else {
+      RemoveTemporaryFiles();
+      EXPECT_FALSE(std::filesystem::exists(name));
+      ASSERT_TRUE(WriteFileAtomically(name, "again"));
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(name));
+  EXPECT_EQ(*ReadFile(path), "new");
+  std::filesystem::remove(path);
+  EXPECT_FALSE(TemporaryFile(path, "b").RenameTo(path));
+}
+
 TEST(AtomicFile, FullDiskIsAnErrorThatNamesTheFile) {
   auto file = AtomicFile::Create("/dev/full/x");
   ASSERT_FALSE(file);

@@ -22,6 +22,21 @@ namespace {
 // locks.
 std::array<std::atomic<char*>, 64> g_temporary_paths;
 
+// Makes a path known to signal handlers. -1 with more than 64 at once: the destructors still clean up.
+int Register(const std::string& path) {
+  char* copy = ::strdup(path.c_str());
+  for (size_t i = 0; i < g_temporary_paths.size(); ++i) {
+    char* expected = nullptr;
+    if (g_temporary_paths[i].compare_exchange_strong(expected, copy)) return static_cast<int>(i);
+  }
+  std::free(copy);
+  return -1;
+}
+
+void Unregister(int slot) {
+  if (slot >= 0) std::free(g_temporary_paths[static_cast<size_t>(slot)].exchange(nullptr));
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
@@ -78,18 +93,25 @@ Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   return content;
 }
 
+TemporaryFile::TemporaryFile(const std::string& path, const std::string& tag)
+    : path_(fmt::format("{}.tmp-{}-{}", path, ::getpid(), tag)), slot_(Register(path_)) {}
+
+TemporaryFile::~TemporaryFile() {
+  ::unlink(path_.c_str());
+  Unregister(slot_);
+}
+
+Status TemporaryFile::RenameTo(const std::string& path) const {
+  if (::rename(path_.c_str(), path.c_str()) == 0) return {};
+  return MakeError(ErrorCode::kIo, "{}: cannot finish writing: {}; the old file, if any, is unchanged", path,
+                   std::strerror(errno));
+}
+
 Result<AtomicFile> AtomicFile::Create(const std::string& path) {
   AtomicFile file;
   file.path_ = path;
   file.temporary_path_ = fmt::format("{}.tmp-{}", path, ::getpid());
-  // Known to signal handlers before it exists. With more than 64 files at once, the destructor still cleans
-  // up.
-  char* copy = ::strdup(file.temporary_path_.c_str());
-  for (size_t i = 0; i < g_temporary_paths.size() && file.slot_ < 0; ++i) {
-    char* expected = nullptr;
-    if (g_temporary_paths[i].compare_exchange_strong(expected, copy)) file.slot_ = static_cast<int>(i);
-  }
-  if (file.slot_ < 0) std::free(copy);
+  file.slot_ = Register(file.temporary_path_);  // before it exists
   file.fd_ = ::open(file.temporary_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file.fd_ < 0) return MakeError(ErrorCode::kIo, "{}: cannot create: {}", path, std::strerror(errno));
   return file;
@@ -107,7 +129,7 @@ AtomicFile::~AtomicFile() {
     ::close(fd_);
     ::unlink(temporary_path_.c_str());
   }
-  if (slot_ >= 0) std::free(g_temporary_paths[slot_].exchange(nullptr));
+  Unregister(slot_);
 }
 
 Status AtomicFile::Write(const void* data, size_t size) {

@@ -37,6 +37,23 @@ class MappedFile {
 // Reads a whole text or binary file, refusing one of more than `max_bytes`.
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{1} << 30);
 
+// A name beside `path` for a file that is written in between: whatever stands there when this is destroyed,
+// or RemoveTemporaryFiles() called, is removed.
+class TemporaryFile {
+ public:
+  TemporaryFile(const std::string& path, const std::string& tag);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  Status RenameTo(const std::string& path) const;
+
+ private:
+  std::string path_;
+  int slot_;
+};
+
 // Writes to a temporary name in the target's folder; Commit() syncs and renames it over the target.
 // Without Commit (error, exception, interrupt seen by the caller) the temporary file is removed and the
 // target keeps its old content. RemoveTemporaryFiles() is async-signal-safe and serves signal handlers.

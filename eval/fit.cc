@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
@@ -12,11 +11,11 @@
 namespace thimble {
 namespace {
 
-namespace fs = std::filesystem;
 using enum WeightType;
 
 constexpr int kMostRounds = 5;                // of choosing again by what was measured
 constexpr double kSlack = 0.97;               // a measured goal is met closely enough
+constexpr double kAim = 0.985;                // of a measured goal: the middle of what is close enough
 constexpr int64_t kTopK = 32;                 // of the saved reference: within 0.5 % (docs/formats/tref.md)
 constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
 constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
@@ -24,6 +23,9 @@ constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes,
 constexpr WeightType kAllTypes[] = {kQ2_K,   kQ3_K,  kQ4_K,    kQ5_K,  kQ6_K,   kIQ2_XXS,
                                     kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kIQ4_NL,
                                     kQ4_0,   kQ4_1,  kQ5_0,    kQ5_1,  kQ8_0};
+// general.file_type (llama.h, llama_ftype) of types that no mix is named after.
+constexpr std::pair<WeightType, uint32_t> kFileTypes[] = {
+    {kIQ2_XXS, 19}, {kIQ2_XS, 20}, {kIQ3_XXS, 23}, {kIQ2_S, 28}};
 constexpr KvTypes kCaches[] = {{kF16, kF16}, {kQ8_0, kQ8_0}, {kQ4_0, kQ4_0}};
 
 struct Part {
@@ -43,6 +45,12 @@ TokenWindows Whole(const std::vector<std::vector<TokenId>>& windows, int64_t n_c
 
 std::string KvName(KvTypes kv) {
   return std::string(Name(kv.k)) + "/" + Name(kv.v);
+}
+
+const std::string kAll = "all";  // parts together, in scores
+
+bool IsMeasured(const FitGoal& goal) {
+  return !goal.max_kld.empty() || goal.min_top1;
 }
 
 PartScore ScoreOf(const std::string& name, const PerplexityResult& r) {
@@ -78,12 +86,36 @@ struct Fit::State {
 
   std::string Path(const char* name) const { return folder + "/" + name; }
   Status LoadTexts();
+  Status MeasureHeader();
   Status LoadReferenceOrMake(const ProgressFn& progress);
   Status LoadCostsOrMake(const ProgressFn& progress);
   Status SaveCosts() const;
   Status ReadCosts(const Json& json);
 
-  Result<TypeChoice> Choose(const FitGoal& goal, KvTypes kv, double allowed_kld) const;
+  // A choice of types and cache, and the divergence that is expected of both.
+  struct Candidate {
+    TypeChoice types;
+    KvTypes kv;
+    double kld = 0;
+  };
+  // What was learned from measurements about the goal. Before the first, every part is expected to move as
+  // the whole, and the shares of positions that change their most likely token as the root of the
+  // divergence.
+  struct Learned {
+    std::map<std::string, double> ratio;  // of a part's divergence to the expected
+    double top1_factor = 0.55;
+    double tighten = 1;
+    double AllowedKld(const FitGoal& goal) const;  // over all parts
+    // The largest share of what the goal allows: at most 1 if it holds.
+    double Update(const FitGoal& goal, double expected, const std::vector<PartScore>& scores);
+  };
+
+  Status CheckParts(const FitGoal& goal) const;
+  std::vector<KvTypes> Caches() const;  // that the model can have, and the one asked for
+  Result<Candidate> Choose(const FitGoal& goal, double allowed_kld) const;
+  Result<TypeChoice> ChooseTypes(const FitGoal& goal, KvTypes kv, double allowed_kld) const;
+  Result<FitResult> WriteAndMeasure(const Candidate& candidate, const std::string& path,
+                                    const ProgressFn& progress);
   uint64_t RamBytes(uint64_t tensor_bytes, KvTypes kv) const;
   double Expected(double cost) const;  // divergence of weights whose costs add up to this
   double CostFor(double kld) const;    // the inverse
@@ -143,6 +175,21 @@ Status Fit::State::LoadReferenceOrMake(const ProgressFn& progress) {
     }
   }
   return reference->Save(path);
+}
+
+// The size does not depend on which types are chosen, only on there being keys that name them.
+Status Fit::State::MeasureHeader() {
+  SetTypes({std::vector<size_t>(costs.size())});
+  std::vector<TensorDeclaration> declarations;
+  uint64_t tensor_bytes = 0;
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const ExportTensor& t = plan.tensors[i];
+    declarations.push_back({t.name, t.type, t.shape()});
+    tensor_bytes += costs[i].choices[0].bytes;
+  }
+  ASSIGN_OR_RETURN(const uint64_t file_bytes, GgufWriter::FileBytes(plan.metadata, declarations));
+  header_bytes = file_bytes - tensor_bytes;
+  return {};
 }
 
 Status Fit::State::SaveCosts() const {
@@ -205,12 +252,10 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
 // Over all texts to choose by, of a file that is made for this alone.
 Result<double> Fit::State::MeasureChoice(const TypeChoice& choice, KvTypes kv, const ProgressFn& progress) {
   SetTypes(choice);
-  const std::string path = Path("measured.gguf");
-  RETURN_IF_ERROR(Write(path, progress));
-  const auto scores = Score(path, &Part::selection, kv, progress);
-  fs::remove(path);
-  if (!scores) return tl::unexpected(scores.error());
-  return scores->front().kld;
+  const TemporaryFile file(Path("measured.gguf"), "fit");
+  RETURN_IF_ERROR(Write(file.path(), progress));
+  ASSIGN_OR_RETURN(const auto scores, Score(file.path(), &Part::selection, kv, progress));
+  return scores.front().kld;
 }
 
 // What int8 activations and the caches' types cost: the divergence of the finest file, less what its weights
@@ -221,8 +266,7 @@ Status Fit::State::MeasureFinest(const ProgressFn& progress) {
     finest.choice.push_back(t.choices.size() - 1);
     finest.kld += t.choices.back().kld;
   }
-  for (const KvTypes kv : kCaches) {
-    if (!KvCache::Check(model->config(), kv)) continue;
+  for (const KvTypes kv : Caches()) {
     ASSIGN_OR_RETURN(const double kld, MeasureChoice(finest, kv, progress));
     if (kv_kld.empty()) activation_kld = std::max(0.0, kld - finest.kld);
     kv_kld[KvName(kv)] = std::max(0.0, kld - finest.kld - activation_kld);
@@ -272,8 +316,9 @@ void Fit::State::SetTypes(const TypeChoice& choice) {
   std::map<WeightType, int64_t> weights;
   for (const ExportTensor& t : plan.tensors) weights[t.type] += t.source.n_elements();
   const auto most = std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; });
-  if (const auto mix = FindMix(Name(most->first)))
-    plan.metadata.Set("general.file_type", {(*mix)->file_type});
+  const auto mix = FindMix(Name(most->first));
+  const auto other = std::ranges::find(kFileTypes, most->first, [](const auto& row) { return row.first; });
+  plan.metadata.Set("general.file_type", {mix ? (*mix)->file_type : other->second});
   plan.metadata.Set("general.quantization_version", {kQuantizationVersion});
 }
 
@@ -299,7 +344,7 @@ Result<std::vector<PartScore>> Fit::State::Score(const std::string& path, TokenW
   std::vector<const PerplexityResult*> all;
   for (const PerplexityResult& r : results) all.push_back(&r);
   if (all.empty()) return std::vector<PartScore>();
-  scores[0] = ScoreOf("all", Pool(all));
+  scores[0] = ScoreOf(kAll, Pool(all));
   return scores;
 }
 
@@ -308,7 +353,7 @@ uint64_t Fit::State::RamBytes(uint64_t tensor_bytes, KvTypes kv) const {
          kProgramBytes + kVocabularyFactor * header_bytes;
 }
 
-Result<TypeChoice> Fit::State::Choose(const FitGoal& goal, KvTypes kv, double allowed_kld) const {
+Result<TypeChoice> Fit::State::ChooseTypes(const FitGoal& goal, KvTypes kv, double allowed_kld) const {
   uint64_t bytes = UINT64_MAX;
   const auto limit = [&](uint64_t most, uint64_t other) {
     bytes = std::min(bytes, most > other ? most - other : 0);
@@ -328,6 +373,39 @@ Result<TypeChoice> Fit::State::Choose(const FitGoal& goal, KvTypes kv, double al
                      bytes);
   }
   return choice;
+}
+
+std::vector<KvTypes> Fit::State::Caches() const {
+  std::vector<KvTypes> caches;
+  for (const KvTypes kv : kCaches) {
+    if (KvCache::Check(model->config(), kv)) caches.push_back(kv);
+  }
+  const bool own = options.kv && std::ranges::none_of(
+                                     caches, [&](KvTypes kv) { return KvName(kv) == KvName(*options.kv); });
+  if (own) caches.push_back(*options.kv);
+  return caches;
+}
+
+// The cache's type is part of the choice where memory is limited and none is given.
+Result<Fit::State::Candidate> Fit::State::Choose(const FitGoal& goal, double allowed_kld) const {
+  std::vector<KvTypes> caches = {options.kv.value_or(kCaches[0])};
+  if (goal.ram_bytes && !options.kv) caches = Caches();
+  std::optional<Candidate> best;
+  Error error{};
+  for (const KvTypes kv : caches) {
+    const double other = activation_kld + kv_kld.at(KvName(kv));
+    auto types = ChooseTypes(goal, kv, allowed_kld - other);
+    if (!types) {
+      error = types.error();
+      continue;
+    }
+    const double kld = Expected(types->kld) + other;
+    if (!best || (IsMeasured(goal) ? types->bytes < best->types.bytes : kld < best->kld)) {
+      best = {std::move(*types), kv, kld};
+    }
+  }
+  if (!best) return tl::unexpected(std::move(error));
+  return std::move(*best);
 }
 
 Fit::Fit(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -364,15 +442,7 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
   ASSIGN_OR_RETURN(s.chat_template, LoadChatTemplate(*s.tokenizer, model_path));
   ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(model_path));
   ASSIGN_OR_RETURN(s.plan, PlanFromModelFile(std::move(source)));
-  std::vector<TensorDeclaration> declarations;
-  uint64_t tensor_bytes = 0;
-  for (const ExportTensor& t : s.plan.tensors) {
-    declarations.push_back({t.name, t.type, t.shape()});
-    tensor_bytes += static_cast<uint64_t>(t.source.n_rows()) * RowBytes(t.type, t.source.row_size());
-  }
-  ASSIGN_OR_RETURN(const uint64_t file_bytes, GgufWriter::FileBytes(s.plan.metadata, declarations));
-  s.header_bytes = file_bytes - tensor_bytes;
-
+  RETURN_IF_ERROR(s.LoadTexts());
   ASSIGN_OR_RETURN(CachedCalibration cached,
                    CalibrateOrLoad(ctx, *s.model, *s.tokenizer, s.chat_template ? &*s.chat_template : nullptr,
                                    options.calibration, progress));
@@ -381,85 +451,99 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
   s.from_cache = cached.found;
   s.key = cached.key;
   for (const WeightType type : options.types) s.key += std::string(" ") + Name(type);
-  RETURN_IF_ERROR(s.LoadTexts());
+  for (const KvTypes kv : s.Caches()) s.key += " " + KvName(kv);
   RETURN_IF_ERROR(s.LoadReferenceOrMake(progress));
   RETURN_IF_ERROR(s.LoadCostsOrMake(progress));
+  RETURN_IF_ERROR(s.MeasureHeader());
   return std::unique_ptr<Fit>(new Fit(std::move(state)));
+}
+
+double Fit::State::Learned::AllowedKld(const FitGoal& goal) const {
+  double allowed = INFINITY;
+  for (const auto& [part, most] : goal.max_kld) {
+    const auto known = ratio.find(part);
+    allowed = std::min(allowed, most / (known != ratio.end() ? known->second : 1.0));
+  }
+  if (goal.min_top1) allowed = std::min(allowed, std::pow((1 - *goal.min_top1) / top1_factor, 2));
+  return kAim * tighten * allowed;
+}
+
+double Fit::State::Learned::Update(const FitGoal& goal, double expected,
+                                   const std::vector<PartScore>& scores) {
+  double worst = 0;
+  for (const auto& [part, most] : goal.max_kld) {
+    const PartScore& score = *std::ranges::find(scores, part.empty() ? kAll : part, &PartScore::part);
+    ratio[part] = std::max(1e-3, score.kld / expected);
+    worst = std::max(worst, score.kld / most);
+  }
+  if (goal.min_top1) {
+    const double changed = 1 - scores.front().top1;
+    top1_factor = std::max(1e-3, changed / std::sqrt(expected));
+    worst = std::max(worst, changed > 0 ? std::pow(changed / (1 - *goal.min_top1), 2) : 0.0);
+  }
+  return worst;
+}
+
+Status Fit::State::CheckParts(const FitGoal& goal) const {
+  for (const auto& [name, most] : goal.max_kld) {
+    const auto part = std::ranges::find(parts, name, &Part::name);
+    if (name.empty() || (part != parts.end() && part->selection.size() > 0)) continue;
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "no text to choose by is called '{}', or it is too short for a window", name);
+  }
+  return {};
+}
+
+Result<FitResult> Fit::State::WriteAndMeasure(const Candidate& candidate, const std::string& path,
+                                              const ProgressFn& progress) {
+  SetTypes(candidate.types);
+  FitResult result{.choice = candidate.types,
+                   .kv = candidate.kv,
+                   .predicted_kld = candidate.kld,
+                   .activation_kld = activation_kld,
+                   .file_bytes = candidate.types.bytes + header_bytes,
+                   .ram_bytes = RamBytes(candidate.types.bytes, candidate.kv)};
+  ASSIGN_OR_RETURN(result.stats, Write(path, progress));
+  ASSIGN_OR_RETURN(result.selection, Score(path, &Part::selection, candidate.kv, progress));
+  return result;
 }
 
 Result<FitResult> Fit::Run(const FitGoal& goal, const std::string& out, const ProgressFn& progress) {
   State& s = *state_;
   RETURN_IF_ERROR(CheckOutputFile(s.model_path, out));
-  const bool measured = !goal.max_kld.empty() || goal.min_top1;
-  // Before the first measurement every part is expected to move as the whole, and the shares of positions
-  // that change their most likely token as the root of the divergence.
-  std::map<std::string, double> ratio;  // of a part's divergence to the expected
-  double top1_factor = 0.55;
-  FitResult best;
-  bool found = false;
+  RETURN_IF_ERROR(s.CheckParts(goal));
+  // A measured goal takes several rounds; the smallest file that met it is kept until the end.
+  const TemporaryFile tried(out, "tried"), kept(out, "kept");
+  State::Learned learned;
+  std::vector<TypeChoice> seen;
+  std::optional<FitResult> best;
+  double nearest = INFINITY;
   for (int round = 0; round < kMostRounds; ++round) {
-    double allowed = INFINITY;
-    for (const auto& [part, most] : goal.max_kld) {
-      allowed = std::min(allowed, most / (ratio.contains(part) ? ratio[part] : 1.0));
+    auto candidate = s.Choose(goal, learned.AllowedKld(goal));
+    if (!candidate && best) break;
+    if (!candidate) return tl::unexpected(candidate.error());
+    if (std::ranges::find(seen, candidate->types.choice, &TypeChoice::choice) != seen.end()) {
+      if (best) break;
+      learned.tighten *= 0.8;  // the next smaller divergence that there is
+      continue;
     }
-    if (goal.min_top1) allowed = std::min(allowed, std::pow((1 - *goal.min_top1) / top1_factor, 2));
-    // The cache's type that leaves the weights the most.
-    std::optional<TypeChoice> choice;
-    KvTypes kv = s.options.kv.value_or(kCaches[0]);
-    Error error{};
-    for (const KvTypes tried : kCaches) {
-      if (s.options.kv ? (tried.k != s.options.kv->k || tried.v != s.options.kv->v)
-                       : (!goal.ram_bytes && choice))
-        continue;
-      const auto cache_kld = s.kv_kld.find(KvName(tried));
-      const double other = s.activation_kld + (cache_kld != s.kv_kld.end() ? cache_kld->second : 0);
-      auto chosen = s.Choose(goal, tried, allowed - other);
-      if (!chosen) {
-        error = chosen.error();
-        continue;
-      }
-      const bool better =
-          !choice || (measured ? chosen->bytes < choice->bytes : chosen->kld + other < best.predicted_kld);
-      if (!better) continue;
-      choice = std::move(*chosen);
-      kv = tried;
-      best.predicted_kld = s.Expected(choice->kld) + other;
-    }
-    if (!choice) {
-      if (found) return best;
-      return tl::unexpected(error);
-    }
-    s.SetTypes(*choice);
-    best.choice = *choice;
-    best.kv = kv;
-    best.activation_kld = s.activation_kld;
-    ASSIGN_OR_RETURN(best.stats, s.Write(out, progress));
-    best.file_bytes = choice->bytes + s.header_bytes;
-    best.ram_bytes = s.RamBytes(choice->bytes, kv);
-    ASSIGN_OR_RETURN(best.selection, s.Score(out, &Part::selection, kv, progress));
-    if (!measured) break;
-    // Met, and closely: done. Otherwise once more with what was learned.
-    double worst = 0;  // the largest share of what is allowed
-    for (const auto& [name, most] : goal.max_kld) {
-      const std::string part = name.empty() ? "all" : name;
-      const auto score = std::ranges::find(best.selection, part, &PartScore::part);
-      if (score == best.selection.end()) {
-        return MakeError(ErrorCode::kInvalidArgument, "--max-kld: no part of the texts is called '{}'", name);
-      }
-      ratio[name] = score->kld / best.predicted_kld;
-      worst = std::max(worst, score->kld / most);
-    }
-    if (goal.min_top1) {
-      const double changed = 1 - best.selection.front().top1;
-      top1_factor = changed / std::sqrt(best.predicted_kld);
-      worst = std::max(worst, std::pow(changed / (1 - *goal.min_top1), 2));
-    }
-    found = true;
-    if (worst <= 1 && worst >= kSlack) break;
-    if (round + 2 >= kMostRounds && worst <= 1) break;
+    seen.push_back(candidate->types);
+    ASSIGN_OR_RETURN(FitResult result, s.WriteAndMeasure(*candidate, tried.path(), progress));
+    const double share = IsMeasured(goal) ? learned.Update(goal, result.predicted_kld, result.selection) : 1;
+    nearest = std::min(nearest, share);
+    if (share > 1 || (best && result.file_bytes >= best->file_bytes)) continue;
+    RETURN_IF_ERROR(tried.RenameTo(kept.path()));
+    best = std::move(result);
+    if (share >= kSlack) break;
   }
-  ASSIGN_OR_RETURN(best.scoring, s.Score(out, &Part::scoring, best.kv, progress));
-  return best;
+  if (!best) {
+    return MakeError(ErrorCode::kNotFound,
+                     "the quality asked for was missed {} times, at best by a factor of {:.2f}", seen.size(),
+                     nearest);
+  }
+  ASSIGN_OR_RETURN(best->scoring, s.Score(kept.path(), &Part::scoring, best->kv, progress));
+  RETURN_IF_ERROR(kept.RenameTo(out));
+  return std::move(*best);
 }
 
 }  // namespace thimble

@@ -24,7 +24,7 @@ class StatisticsByName {
 
 enum class RoundingMethod {
   kRtn,      // every weight by itself
-  kImatrix,  // errors weighted by each column's mean square
+  kImatrix,  // errors weighted by the Hessian's diagonal
   kGptq,     // errors fed back through the Hessian
 };
 

@@ -48,6 +48,27 @@ std::string TensorName(size_t layer, size_t slot) {
   return fmt::format("layer.{}.{}", layer, slot);
 }
 
+// Of the model (a folder's configuration is not in its weights' hash), of all texts, for others are made from
+// those that are not calibrated on, and of the tokens that they gave.
+std::string Key(const Model& model, const CalibrationOptions& options,
+                const std::vector<std::vector<TokenId>>& windows) {
+  Sha256 hash;
+  hash.Update(fmt::format("{} {} {} {} {}", kVersion, HashModel(model.file()), options.n_ctx,
+                          options.max_tokens, options.max_seconds));
+  if (model.file().hf) hash.Update(DumpJson(model.file().hf->config));
+  for (const TextPart& text : options.texts) {
+    hash.Update(fmt::format("{} {} {} ", text.name, text.chat, text.documents.size()));
+    for (const std::string& document : text.documents) {
+      hash.Update(fmt::format("{} ", document.size()));
+      hash.Update(document);
+    }
+  }
+  for (const auto& window : windows) {
+    hash.Update({reinterpret_cast<const uint8_t*>(window.data()), window.size() * sizeof(TokenId)});
+  }
+  return hash.Hex();
+}
+
 }  // namespace
 
 Status SaveCalibration(const Calibration& calibration, const std::string& key, const std::string& path) {
@@ -115,14 +136,16 @@ std::string CalibrationOptions::DefaultCacheDir() {
 Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
                                           const ChatTemplate* chat_template,
                                           const CalibrationOptions& options, const ProgressFn& progress) {
-  Sha256 hash;
-  hash.Update(
-      fmt::format("{} {} {} {}", kVersion, HashModel(model.file()), options.n_ctx, options.max_tokens));
+  std::vector<std::vector<std::vector<TokenId>>> windows;
   for (const TextPart& text : options.texts) {
-    for (const std::string& document : text.documents) hash.Update(document);
+    ASSIGN_OR_RETURN(auto part,
+                     Windows(Deal(text, TextPurpose::kCalibration), tokenizer, chat_template, options.n_ctx));
+    windows.push_back(std::move(part));
   }
+  const auto taken = TakeEvenly(windows, options.max_tokens);
+  if (taken.empty()) return MakeError(ErrorCode::kInvalidArgument, "the calibration text is too short");
   CachedCalibration cached;
-  cached.key = hash.Hex();
+  cached.key = Key(model, options, taken);
   cached.folder = options.cache_dir + "/calibration/" + cached.key.substr(0, 16);
   std::error_code ec;
   std::filesystem::create_directories(cached.folder, ec);
@@ -133,14 +156,6 @@ Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model
     cached.found = true;
     return cached;
   }
-  std::vector<std::vector<std::vector<TokenId>>> windows;
-  for (const TextPart& text : options.texts) {
-    ASSIGN_OR_RETURN(auto part,
-                     Windows(Deal(text, TextPurpose::kCalibration), tokenizer, chat_template, options.n_ctx));
-    windows.push_back(std::move(part));
-  }
-  const auto taken = TakeEvenly(windows, options.max_tokens);
-  if (taken.empty()) return MakeError(ErrorCode::kInvalidArgument, "the calibration text is too short");
   Context exact = ctx;
   exact.compute = Compute::kF32;
   ASSIGN_OR_RETURN(cached.calibration, Calibrate(exact, model, taken, options.max_seconds, progress));

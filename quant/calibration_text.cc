@@ -34,6 +34,10 @@ std::vector<std::string_view> Lines(std::string_view text) {
   return lines;
 }
 
+bool IsMark(std::string_view line) {
+  return line == "---" || line == "---\n" || line == "---\r\n";
+}
+
 Result<std::string> DocumentText(const TextPart& part, const std::string& document,
                                  const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
   if (!part.chat) return document;
@@ -58,18 +62,18 @@ Result<TextPart> ParseTextPart(std::string name, std::string_view content) {
   const std::vector<std::string_view> lines = Lines(content);
   part.chat = !lines.empty() && IsChat(lines[0]);
   if (part.chat) {
-    for (const std::string_view line : lines) {
-      if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
-      if (!IsChat(line)) {
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (lines[i].find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
+      if (!IsChat(lines[i])) {
         return MakeError(ErrorCode::kInvalidArgument,
                          "{}: line {} is not a JSON object with \"messages\" of \"role\" and \"content\"",
-                         part.name, part.documents.size() + 1);
+                         part.name, i + 1);
       }
-      part.documents.emplace_back(line);
+      part.documents.emplace_back(lines[i]);
     }
     return part;
   }
-  const bool marked = std::find(lines.begin(), lines.end(), "---\n") != lines.end();
+  const bool marked = std::ranges::any_of(lines, IsMark);
   std::string document;
   const auto end_document = [&] {
     if (document.find_first_not_of(" \t\r\n") != std::string::npos)
@@ -77,7 +81,7 @@ Result<TextPart> ParseTextPart(std::string name, std::string_view content) {
     document.clear();
   };
   for (const std::string_view line : lines) {
-    const bool mark = marked && line == "---\n";
+    const bool mark = marked && IsMark(line);
     if (!mark) document += line;
     if (mark || (!marked && document.size() >= kStretch)) end_document();
   }

@@ -115,6 +115,7 @@ Status CheckOutputFile(const std::string& source, const std::string& path) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "{}: the output would replace the input; choose another name", path);
   }
+  RETURN_IF_ERROR(AtomicFile::Create(path));
   return {};
 }
 

@@ -55,7 +55,8 @@ struct ExportStats {
 
 // The size on disk of a GGUF, or of a folder's weights.
 uint64_t FileBytes(const ModelFile& file);
-// Refuses what could not be written once all the work is done: a folder, or the file that is read.
+// Refuses what could not be written once all the work is done: a folder, a file in one that is not there or
+// not ours, or the file that is read.
 Status CheckOutputFile(const std::string& source, const std::string& path);
 
 // Streams tensor by tensor; the file appears whole or not at all. `rounding` is asked for each tensor that is

@@ -1,6 +1,7 @@
 #include "quant/imatrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "formats/gguf.h"
@@ -111,6 +112,11 @@ Result<Imatrix> ReadImatrix(const std::string& path) {
     }
     std::vector<float> values = Floats(t);
     const float count = Floats(*counts)[0];
+    if (!std::isfinite(count) ||
+        !std::ranges::all_of(values, [](float x) { return std::isfinite(x) && x >= 0; })) {
+      return MakeError(ErrorCode::kCorrupt, "{}: '{}' holds a sum of squares that is negative or not finite",
+                       path, t.name);
+    }
     for (float& x : values) x = count > 0 ? x / count : 1.0f;
     imatrix.mean_squares[name] = std::move(values);
   }

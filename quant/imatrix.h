@@ -27,7 +27,8 @@ Status CheckImatrix(const Imatrix& imatrix, const ExportPlan& plan, const std::s
 RoundingFor RoundingBy(const Imatrix& imatrix);
 
 Status WriteImatrix(const Imatrix& imatrix, const std::string& path);
-// Error kInvalidArgument: not an imatrix in GGUF (the older .dat files are not read).
+// Errors: kInvalidArgument for what is no imatrix in GGUF (the older .dat files are not read), kCorrupt for
+// sums that are no sums of squares.
 Result<Imatrix> ReadImatrix(const std::string& path);
 
 }  // namespace thimble

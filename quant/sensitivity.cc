@@ -48,6 +48,11 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
                                               std::span<const WeightType> candidates, ThreadPool& pool,
                                               const ProgressFn& progress) {
   double done = 0, total = 0;
+  const uint64_t alignment = static_cast<uint64_t>(plan.metadata.Int("general.alignment").value_or(32));
+  const auto bytes_of = [&](const ExportTensor& t, WeightType type) {
+    const uint64_t bytes = static_cast<uint64_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size());
+    return (bytes + alignment - 1) / alignment * alignment;
+  };
   const StatisticsByName statistics(calibration, config);
   for (const ExportTensor& t : plan.tensors) {
     if (statistics.Find(t.name) != nullptr) total += static_cast<double>(t.source.n_elements());
@@ -56,17 +61,15 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
   for (const ExportTensor& t : plan.tensors) {
     TensorCosts& costs = all.emplace_back(TensorCosts{t.name, {}});
     const LayerStatistics* s = statistics.Find(t.name);
-    if (s == nullptr) {
-      costs.choices = {
-          {t.type, static_cast<uint64_t>(t.source.n_rows()) * RowBytes(t.type, t.source.row_size()), 0}};
+    const auto fits = [&](WeightType type) { return t.source.row_size() % Info(type).block_size == 0; };
+    if (s == nullptr || std::ranges::none_of(candidates, fits)) {
+      costs.choices = {{t.type, bytes_of(t, t.type), 0}};
       continue;
     }
     ASSIGN_OR_RETURN(const HessianFactor factor, Factorize(pool, Kernels(), s->hessian));
     for (const WeightType type : candidates) {
-      if (t.source.row_size() % Info(type).block_size != 0) continue;
-      costs.choices.push_back({type,
-                               static_cast<uint64_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size()),
-                               RoundingCost(t, type, *s, factor, pool)});
+      if (!fits(type)) continue;
+      costs.choices.push_back({type, bytes_of(t, type), RoundingCost(t, type, *s, factor, pool)});
     }
     std::stable_sort(costs.choices.begin(), costs.choices.end(),
                      [](const TypeCost& a, const TypeCost& b) { return a.bytes < b.bytes; });

@@ -11,8 +11,8 @@ namespace thimble {
 
 struct TypeCost {
   WeightType type;
-  uint64_t bytes = 0;
-  double kld = 0;  // expected KL(before || after), nats per token, of rounding this tensor alone
+  uint64_t bytes = 0;  // in a GGUF, with the padding after it
+  double kld = 0;      // expected KL(before || after), nats per token, of rounding this tensor alone
 };
 
 struct TensorCosts {
@@ -20,8 +20,8 @@ struct TensorCosts {
   std::vector<TypeCost> choices;  // one at least; by bytes
 };
 
-// Of every tensor of the plan: types of `candidates` whose blocks fit its rows where it has statistics, else
-// the type that it has. Rounds every tensor with every type.
+// Of every tensor of the plan: types of `candidates` whose blocks fit its rows where it has statistics; where
+// none fits, or it has none, the type that it has. Rounds every tensor with every type.
 Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Calibration& calibration,
                                               const ModelConfig& config,
                                               std::span<const WeightType> candidates, ThreadPool& pool,

@@ -56,7 +56,8 @@ void Improve(std::span<const TensorCosts> tensors, uint64_t max_bytes, TypeChoic
 Result<TypeChoice> SolveForBytes(std::span<const TensorCosts> tensors, uint64_t max_bytes) {
   const uint64_t least = LeastBytes(tensors);
   if (least > max_bytes) {
-    return MakeError(ErrorCode::kNotFound, "even the smallest types take {} bytes, the budget is {}", least,
+    return MakeError(ErrorCode::kNotFound,
+                     "even the smallest types take {} bytes, the budget leaves {} for weights", least,
                      max_bytes);
   }
   const uint64_t spare = max_bytes - least;
@@ -135,7 +136,9 @@ std::vector<TypeChoice> ParetoFront(std::span<const TensorCosts> tensors, int po
     const double share = points > 1 ? static_cast<double>(i) / (points - 1) : 0;
     auto choice =
         SolveForBytes(tensors, least + static_cast<uint64_t>(share * static_cast<double>(most - least)));
-    if (choice && (front.empty() || choice->bytes > front.back().bytes)) front.push_back(std::move(*choice));
+    const bool better =
+        choice && (front.empty() || (choice->bytes > front.back().bytes && choice->kld < front.back().kld));
+    if (better) front.push_back(std::move(*choice));
   }
   return front;
 }

@@ -16,8 +16,9 @@ struct TypeChoice {
   double kld = 0;  // the sum over tensors
 };
 
-// The least sum of costs with at most `max_bytes`: exact up to rounding sizes up to 1 / 8192 of the budget
-// per tensor, and then improved by single changes. Error kNotFound: even the smallest choices are larger.
+// The least sum of costs with at most `max_bytes`: exact up to rounding each tensor's size up, by 1 / 32768
+// of what the budget leaves beyond the smallest choices, and then improved by single changes. Error
+// kNotFound: even the smallest choices are larger.
 Result<TypeChoice> SolveForBytes(std::span<const TensorCosts> tensors, uint64_t max_bytes);
 // The least bytes with a cost of at most `max_kld`. Error kNotFound: even the largest choices cost more.
 Result<TypeChoice> SolveForKld(std::span<const TensorCosts> tensors, double max_kld);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """thimble quantize and dequantize: types, fallbacks, summaries, and what stays when they are stopped."""
+import json
 import os
 import resource
 import signal
@@ -81,6 +82,65 @@ class Types(harness.ThimbleCase):
         out = self.thimble("quantize", harness.SMOLLM2, "-o", "smol.gguf", "--type", "Q4_K_M")
         self.assertIn("181 of 272 tensors", out)
         self.assertEqual({t.type for t in read_gguf(self.dir / "smol.gguf")[1]}, {"F32", "Q4_K", "Q5_0", "Q6_K", "Q8_0"})
+
+
+class Methods(harness.ThimbleCase):
+    """How weights are rounded: by themselves, by an importance matrix, with their errors fed back."""
+
+    def setUp(self):
+        super().setUp()
+        words = "the quick brown fox jumps over a lazy dog and ".split()
+        text = self.write("text.txt", "\n---\n".join(" ".join(words[i % 9:] * 12) for i in range(20)))
+        self.calibration = ["--calibration", text, "--calibration-tokens", 2048, "--cache", self.dir / "cache"]
+
+    def quantize(self, name, *args, model=TINY):
+        self.thimble("quantize", model, "-o", name, "--type", "Q4_0", *args)
+        self.assertEqual(len(self.thimble_json("logits", name, "--ids", "1,2", "--json")), 1)
+        metadata, tensors = read_gguf(self.dir / name)
+        return metadata, {t.name: t for t in tensors}
+
+    def test_each_rounds_differently_to_the_same_types(self):
+        self.thimble("imatrix", TINY, "-o", "i.gguf", *self.calibration)
+        rtn = self.quantize("rtn.gguf")
+        made = [rtn, self.quantize("imatrix.gguf", "--method", "imatrix", *self.calibration),
+                self.quantize("gptq.gguf", "--method", "gptq", *self.calibration),
+                self.quantize("file.gguf", "--imatrix", "i.gguf")]
+        for metadata, tensors in made:
+            self.assertEqual(metadata, rtn[0])
+            self.assertEqual({n: t.type for n, t in tensors.items()}, {n: t.type for n, t in rtn[1].items()})
+        for name in rtn[1]:
+            data = [tensors[name].data for _, tensors in made]
+            alike = len(set(data))
+            # Vectors, and the embedding, which is not the output here and so has no statistics.
+            self.assertEqual(alike, 1 if "norm" in name or name == "token_embd.weight" else 4, name)
+
+    def test_gptq_is_nearer_on_its_text(self):
+        self.quantize("rtn.gguf")
+        self.quantize("gptq.gguf", "--method", "gptq", *self.calibration)
+        klds = []
+        for name in "rtn.gguf", "gptq.gguf":
+            self.thimble("eval", name, "--reference", TINY, "--text", "text.txt", "-c", 64, "--json", "eval.json")
+            klds.append(json.loads((self.dir / "eval.json").read_text())["texts"][0]["kld_mean"])
+        self.assertLess(klds[1], 0.9 * klds[0])
+
+    def test_from_the_cache_the_same(self):
+        for name in "a.gguf", "b.gguf":
+            self.quantize(name, "--method", "gptq", *self.calibration)
+        self.assertEqual((self.dir / "a.gguf").read_bytes(), (self.dir / "b.gguf").read_bytes())
+
+    def test_refusals(self):
+        self.thimble("imatrix", TINY, "-o", "i.gguf", *self.calibration)
+        base = ["quantize", TINY, "-o", "x.gguf", "--type", "Q4_0"]
+        self.thimble_fails(*base, "--imatrix", "i.gguf", "--method", "gptq", says=["gptq", "leave --imatrix out"])
+        self.thimble_fails(*base, "--method", "awq", says=["--method", "gptq"])
+        self.thimble_fails(*base, "--imatrix", "absent.gguf", says="absent.gguf")
+        self.thimble_fails(*base, "--imatrix", self.write("old.dat", b"\0" * 100), says="old.dat")
+        self.thimble("quantize", TINY, "-o", "model.gguf", "--type", "F16")
+        self.thimble_fails(*base, "--imatrix", "model.gguf", says=["model.gguf", "not an importance matrix"])
+        # Rows of 48 in the one, of 64 in the other.
+        self.thimble_fails("quantize", harness.ROOT / "tests/golden/models/gemma3_text", "-o", "x.gguf", "--type", "Q4_0",
+                           "--imatrix", "i.gguf", says=["i.gguf", "columns"])
+        self.assertFalse((self.dir / "x.gguf").exists())
 
 
 def TINY_F32(case):

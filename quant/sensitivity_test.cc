@@ -1,0 +1,165 @@
+// What costs are expected, against those of the weights that are then written.
+#include "quant/sensitivity.h"
+
+#include <gmock/gmock.h>
+
+#include <map>
+
+#include "codec/codec.h"
+#include "formats/gguf.h"
+#include "model/test_support.h"
+#include "quant/calibrated_rounding.h"
+
+namespace thimble {
+namespace {
+
+constexpr WeightType kTypes[] = {WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kQ4_K, WeightType::kQ5_1};
+
+class SensitivityTest : public testing::Test {
+ protected:
+  SensitivityTest() {
+    for (uint64_t i = 0; i < 6; ++i) windows_.push_back(RandomIds(48, 272, i));
+  }
+  Calibration CalibrateModel(const Model& model) {
+    return Calibrate({.pool = pool_, .compute = Compute::kF32}, model, windows_, 0, nullptr).value();
+  }
+  std::vector<TensorCosts> Costs(const ExportPlan& plan, const Calibration& calibration, const Model& model,
+                                 std::span<const WeightType> types = kTypes) {
+    auto costs = MeasureCosts(plan, calibration, model.config(), types, pool_, nullptr);
+    EXPECT_TRUE(costs);
+    return std::move(*costs);
+  }
+  static ExportPlan Plan(const std::string& path) {
+    return PlanFromModelFile(OpenModelFile(path).value()).value();
+  }
+
+  TemporaryFolder folder_;
+  ThreadPool pool_{2};
+  std::vector<std::vector<int32_t>> windows_;
+};
+
+std::vector<float> Decode(const TensorInfo& t) {
+  std::vector<float> values(static_cast<size_t>(t.n_elements()));
+  const size_t bytes = RowBytes(t.type, t.row_size());
+  for (int64_t r = 0; r < t.n_rows(); ++r) {
+    DecodeRow(t.type, t.bytes.data() + static_cast<size_t>(r) * bytes, values.data() + r * t.row_size(),
+              t.row_size());
+  }
+  return values;
+}
+
+// Half of the sum over rows of row_weights e (H + damping) e^T.
+double Cost(const LayerStatistics& s, const std::vector<float>& before, const std::vector<float>& after) {
+  const int64_t n = s.hessian.n;
+  const double damping = 0.01 * s.hessian.trace() / static_cast<double>(n);
+  double cost = 0;
+  for (size_t r = 0; r < s.row_weights.size(); ++r) {
+    std::vector<double> e(static_cast<size_t>(n));
+    for (size_t i = 0; i < e.size(); ++i) e[i] = before[r * e.size() + i] - after[r * e.size() + i];
+    for (int64_t i = 0; i < n; ++i) {
+      const double row = e[static_cast<size_t>(i)];
+      cost += 0.5 * s.row_weights[r] * damping * row * row;
+      for (int64_t j = 0; j <= i; ++j) {
+        cost += s.row_weights[r] * (i == j ? 0.5 : 1.0) * row * e[static_cast<size_t>(j)] *
+                s.hessian.h[static_cast<size_t>(i * n + j)];
+      }
+    }
+  }
+  return cost;
+}
+
+TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
+  const auto model = GoldenModel("llama_bias_tied");
+  const Calibration calibration = CalibrateModel(*model);
+  // From a GGUF, so that rows stand as the model has them.
+  const std::string source = folder_ / "source.gguf";
+  ASSERT_TRUE(WriteGgufFromPlan(Plan(kModelsDirectory + "llama_bias_tied"), source, pool_, nullptr, ""));
+  const auto bound = LoadModelOrDie(source);
+  const Calibration of_gguf = CalibrateModel(*bound);
+  ExportPlan plan = Plan(source);
+  const auto costs = Costs(plan, of_gguf, *bound);
+  const StatisticsByName statistics(of_gguf, bound->config());
+  const std::string written = folder_ / "out.gguf";
+  for (const size_t choice : {size_t{0}, size_t{1}, size_t{2}}) {
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      ASSERT_EQ(costs[i].name, plan.tensors[i].name);
+      if (costs[i].choices.size() > 1) plan.tensors[i].type = costs[i].choices[choice].type;
+    }
+    ASSERT_TRUE(WriteGgufFromPlan(plan, written, pool_, nullptr, "",
+                                  RoundingBy(RoundingMethod::kGptq, of_gguf, bound->config(), pool_)));
+    const GgufFile file = ReadGguf(written).value();
+    int matrices = 0;
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      const LayerStatistics* s = statistics.Find(costs[i].name);
+      if (s == nullptr) continue;
+      ++matrices;
+      const double cost = Cost(*s, Decode(plan.tensors[i].source), Decode(*file.tensors.Find(costs[i].name)));
+      EXPECT_NEAR(costs[i].choices[choice].kld, cost, 2e-3 * cost) << costs[i].name;
+    }
+    EXPECT_EQ(matrices, 15);  // seven of two layers, and the embedding, which is the output
+  }
+  // The same model as a folder, whose rows of queries and keys stand in another order.
+  std::map<std::string, double> by_name;
+  for (const TensorCosts& t : costs) by_name[t.name] = t.choices[0].kld;
+  for (const TensorCosts& t : Costs(Plan(kModelsDirectory + "llama_bias_tied"), calibration, *model)) {
+    EXPECT_NEAR(t.choices[0].kld, by_name.at(t.name), 0.02 * by_name.at(t.name)) << t.name;
+  }
+}
+
+TEST_F(SensitivityTest, ChoicesAreWhatFits) {
+  const auto model = GoldenModel("llama");
+  const Calibration calibration = CalibrateModel(*model);
+  const ExportPlan plan = Plan(kModelsDirectory + "llama");
+  for (const TensorCosts& t : Costs(plan, calibration, *model)) {
+    const auto tensor = std::ranges::find(plan.tensors, t.name, &ExportTensor::name);
+    const bool matrix = tensor->shape().size() == 2 && t.name != "token_embd.weight";
+    ASSERT_EQ(t.choices.size(), matrix ? 3u : 1u) << t.name;  // no row has whole blocks of Q4_K
+    for (const TypeCost& c : t.choices) {
+      const uint64_t bytes =
+          static_cast<uint64_t>(tensor->source.n_rows()) * RowBytes(c.type, tensor->source.row_size());
+      EXPECT_GE(c.bytes, bytes);
+      EXPECT_LT(c.bytes, bytes + 32);
+      EXPECT_EQ(c.bytes % 32, 0u);
+    }
+    if (!matrix) {
+      EXPECT_EQ(t.choices[0].type, tensor->type);
+      EXPECT_EQ(t.choices[0].kld, 0);
+      continue;
+    }
+    EXPECT_EQ(t.choices[0].type, WeightType::kQ4_0);
+    EXPECT_EQ(t.choices[1].type, WeightType::kQ5_1);
+    EXPECT_GT(t.choices[0].kld, t.choices[1].kld);
+    EXPECT_GT(t.choices[1].kld, t.choices[2].kld);
+    EXPECT_GT(t.choices[2].kld, 0);
+  }
+  // Where no type fits, tensors stay what they are.
+  const WeightType only[] = {WeightType::kQ4_K};
+  for (const TensorCosts& t : Costs(plan, calibration, *model, only)) {
+    ASSERT_EQ(t.choices.size(), 1u);
+    EXPECT_EQ(t.choices[0].type, WeightType::kF32);
+  }
+}
+
+TEST_F(SensitivityTest, Cancels) {
+  const auto model = GoldenModel("llama");
+  const Calibration calibration = CalibrateModel(*model);
+  const auto cancelled = MeasureCosts(Plan(kModelsDirectory + "llama"), calibration, model->config(), kTypes,
+                                      pool_, [](const Progress& p) { return p.done < 0.5 * p.total; });
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
+}
+
+TEST_F(SensitivityTest, StatisticsByNames) {
+  const auto tied = GoldenModel("gemma3_text"), untied = GoldenModel("llama");
+  const Calibration a = CalibrateModel(*tied), b = CalibrateModel(*untied);
+  const StatisticsByName of_tied(a, tied->config()), of_untied(b, untied->config());
+  EXPECT_EQ(of_tied.Find("token_embd.weight"), &a.output);
+  EXPECT_EQ(of_untied.Find("token_embd.weight"), nullptr);
+  EXPECT_EQ(of_untied.Find("output.weight"), &b.output);
+  EXPECT_EQ(of_tied.Find("blk.1.ffn_up.weight"), &a.layers[1][static_cast<size_t>(Slot::kUp)]);
+  EXPECT_EQ(of_tied.Find("blk.1.attn_norm.weight"), nullptr);
+  EXPECT_EQ(of_tied.Find("blk.99.ffn_up.weight"), nullptr);
+}
+
+}  // namespace
+}  // namespace thimble
