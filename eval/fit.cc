@@ -342,6 +342,7 @@ Result<std::vector<PartScore>> Fit::State::Score(const std::string& path, TokenW
     results.push_back(std::move(result));
   }
   std::vector<const PerplexityResult*> all;
+  all.reserve(results.size());
   for (const PerplexityResult& r : results) all.push_back(&r);
   if (all.empty()) return std::vector<PartScore>();
   scores[0] = ScoreOf(kAll, Pool(all));

@@ -403,7 +403,8 @@ Result<Header> MakeHeader(const std::string& path, const Metadata& metadata,
   for (const GgufWriter::Declaration& tensor : tensors) {
     AppendString(&out, tensor.name);
     Append(&out, static_cast<uint32_t>(tensor.shape.size()));
-    for (auto d = tensor.shape.rbegin(); d != tensor.shape.rend(); ++d) Append(&out, static_cast<uint64_t>(*d));
+    for (auto d = tensor.shape.rbegin(); d != tensor.shape.rend(); ++d)
+      Append(&out, static_cast<uint64_t>(*d));
     Append(&out, static_cast<uint32_t>(tensor.type));
     Append(&out, offset);
     const std::optional<uint64_t> size = TensorBytes(Info(tensor.type), tensor.shape);

@@ -51,7 +51,8 @@ struct RoundGrid {
   int n_values;
 };
 
-// The part of a factor H = C C^T (C upper triangular) of a product's Hessian that stands for a run of columns.
+// The part of a factor H = C C^T (C upper triangular) of a product's Hessian that stands for a run of
+// columns.
 struct RoundFactor {
   const float* feedback;  // row i, column j < i: C[j][i] / C[i][i]; the rest is not read
   int64_t ld;             // between rows of `feedback`
@@ -134,12 +135,12 @@ struct KernelTable {
                        float* out, int64_t n);
 
   // --- Rounding of weights with feedback (LDLQ: Chee et al. 2023, algorithm 3; the same numbers as GPTQ's,
-  // Frantar et al. 2023). A block has n columns of kRoundRows rows, column by column: w the weights, x the same
-  // with what the errors of earlier blocks add.
-  // Column after column, with e[j] = w[j] - (scale * points[j] + min) the errors so far:
+  // Frantar et al. 2023). A block has n columns of kRoundRows rows, column by column: w the weights, x the
+  // same with what the errors of earlier blocks add. Column after column, with e[j] = w[j] - (scale *
+  // points[j] + min) the errors so far:
   //   t = x[i] + sum over j < i of e[j] * feedback[i][j], points[i] = the point nearest to (t - min) / scale;
-  // cost = sum over i of (diagonal[i] * (t - scale * points[i] - min))^2. A scale of 0 gives the point nearest
-  // to 0. scale, min, cost: [kRoundRows]; points, errors: [n, kRoundRows].
+  // cost = sum over i of (diagonal[i] * (t - scale * points[i] - min))^2. A scale of 0 gives the point
+  // nearest to 0. scale, min, cost: [kRoundRows]; points, errors: [n, kRoundRows].
   void (*round_block)(const RoundGrid* grid, int n, const float* x, const float* w, const RoundFactor* factor,
                       const float* scale, const float* min, float* points, float* errors, float* cost);
   // y[i] = diagonal[i] * (x[i] + sum over j < i of w[j] * feedback[i][j]): coordinates in which the cost is a

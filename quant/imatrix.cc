@@ -29,7 +29,8 @@ Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config) {
   const StatisticsByName statistics(calibration, config);
   for (const auto& [name, place] : PlacesByName(config, Naming::kGguf)) {
     const LayerStatistics* s = statistics.Find(name);
-    if (s != nullptr) imatrix.mean_squares[name] = s->mean_squares;
+    const bool read = place.row->slot == Slot::kEmbedding && !config.tied_embeddings;  // no product's input
+    if (s != nullptr && !read) imatrix.mean_squares[name] = s->mean_squares;
   }
   return imatrix;
 }

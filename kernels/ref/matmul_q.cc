@@ -94,7 +94,8 @@ void FillActivations(KernelTable* table) {
 void FillMatmulQ(KernelTable* table) {
   using enum WeightType;
   table->packed_rows = 1;
-  Fill<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S>(table);
+  Fill<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kIQ2_XXS,
+       kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S>(table);
 }
 
 }  // namespace thimble::ref
