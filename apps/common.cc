@@ -104,10 +104,9 @@ Result<LoadedModel> LoadModel(const std::string& path) {
 }
 
 Result<std::vector<TokenId>> EncodeChat(const LoadedModel& loaded, const Json& messages) {
-  const TokenizerSpec& spec = loaded.tokenizer->spec();
-  ChatTemplateInputs inputs{.messages = messages, .add_generation_prompt = true};
-  if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
-  if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+  ChatTemplateInputs inputs = InputsWithSpecialTokens(*loaded.tokenizer);
+  inputs.messages = messages;
+  inputs.add_generation_prompt = true;
   ASSIGN_OR_RETURN(const std::string text, loaded.chat_template->Render(inputs));
   return loaded.tokenizer->Encode(text, false, true);
 }

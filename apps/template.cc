@@ -31,9 +31,7 @@ void AddTemplate(CLI::App& app) {
       ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(file));
       ASSIGN_OR_RETURN(chat_template, LoadChatTemplate(tokenizer));
       if (!chat_template) return MakeError(ErrorCode::kNotFound, "{}: has no chat template", flags->model);
-      const TokenizerSpec& spec = tokenizer.spec();
-      if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
-      if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+      inputs = InputsWithSpecialTokens(tokenizer);
     }
     if (bos->count() > 0) inputs.bos_token = flags->bos;
     if (eos->count() > 0) inputs.eos_token = flags->eos;

@@ -68,7 +68,6 @@ struct Fit::State {
   const Context& ctx;
   FitOptions options;
   std::string model_path, key, folder;
-  bool from_cache = true;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
@@ -121,7 +120,8 @@ struct Fit::State {
   double CostFor(double kld) const;    // the inverse
   Status MeasureFinest(const ProgressFn& progress);
   Status MeasureFront(const ProgressFn& progress);
-  Result<double> MeasureChoice(const TypeChoice& choice, KvTypes kv, const ProgressFn& progress);
+  Result<std::vector<double>> MeasureChoice(const TypeChoice& choice, const std::vector<KvTypes>& caches,
+                                            const ProgressFn& progress);
   void SetTypes(const TypeChoice& choice);
   Result<ExportStats> Write(const std::string& out, const ProgressFn& progress) const;
   Result<std::vector<PartScore>> Score(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
@@ -237,7 +237,6 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
     }
     costs.clear();
   }
-  from_cache = false;
   const std::vector<WeightType> types =
       options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
                             : options.types;
@@ -249,13 +248,19 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
   return SaveCosts();
 }
 
-// Over all texts to choose by, of a file that is made for this alone.
-Result<double> Fit::State::MeasureChoice(const TypeChoice& choice, KvTypes kv, const ProgressFn& progress) {
+// With each cache, over all texts to choose by, of a file that is made for this alone.
+Result<std::vector<double>> Fit::State::MeasureChoice(const TypeChoice& choice,
+                                                      const std::vector<KvTypes>& caches,
+                                                      const ProgressFn& progress) {
   SetTypes(choice);
   const TemporaryFile file(Path("measured.gguf"), "fit");
   RETURN_IF_ERROR(Write(file.path(), progress));
-  ASSIGN_OR_RETURN(const auto scores, Score(file.path(), &Part::selection, kv, progress));
-  return scores.front().kld;
+  std::vector<double> klds;
+  for (const KvTypes kv : caches) {
+    ASSIGN_OR_RETURN(const auto scores, Score(file.path(), &Part::selection, kv, progress));
+    klds.push_back(scores.front().kld);
+  }
+  return klds;
 }
 
 // What int8 activations and the caches' types cost: the divergence of the finest file, less what its weights
@@ -266,10 +271,11 @@ Status Fit::State::MeasureFinest(const ProgressFn& progress) {
     finest.choice.push_back(t.choices.size() - 1);
     finest.kld += t.choices.back().kld;
   }
-  for (const KvTypes kv : Caches()) {
-    ASSIGN_OR_RETURN(const double kld, MeasureChoice(finest, kv, progress));
-    if (kv_kld.empty()) activation_kld = std::max(0.0, kld - finest.kld);
-    kv_kld[KvName(kv)] = std::max(0.0, kld - finest.kld - activation_kld);
+  const std::vector<KvTypes> caches = Caches();
+  ASSIGN_OR_RETURN(const std::vector<double> klds, MeasureChoice(finest, caches, progress));
+  activation_kld = std::max(0.0, klds.front() - finest.kld);
+  for (size_t i = 0; i < caches.size(); ++i) {
+    kv_kld[KvName(caches[i])] = std::max(0.0, klds[i] - finest.kld - activation_kld);
   }
   return {};
 }
@@ -277,8 +283,8 @@ Status Fit::State::MeasureFinest(const ProgressFn& progress) {
 Status Fit::State::MeasureFront(const ProgressFn& progress) {
   const std::vector<TypeChoice> front = ParetoFront(costs, 12);
   for (size_t i = 0; i < front.size(); i += i < 2 ? 2 : 3) {
-    ASSIGN_OR_RETURN(const double kld, MeasureChoice(front[i], kCaches[0], progress));
-    measured.emplace_back(front[i].kld, std::max(kld - activation_kld, 0.1 * front[i].kld));
+    ASSIGN_OR_RETURN(const std::vector<double> kld, MeasureChoice(front[i], {kCaches[0]}, progress));
+    measured.emplace_back(front[i].kld, std::max(kld.front() - activation_kld, 0.1 * front[i].kld));
   }
   std::ranges::sort(measured);
   for (size_t i = 1; i < measured.size(); ++i) {  // noise must not make it fall
@@ -421,9 +427,6 @@ const ExportPlan& Fit::plan() const {
 std::string Fit::cache_path() const {
   return state_->folder;
 }
-bool Fit::from_cache() const {
-  return state_->from_cache;
-}
 
 std::vector<Fit::FrontPoint> Fit::Front(int points) const {
   std::vector<FrontPoint> front;
@@ -449,7 +452,6 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
                                    options.calibration, progress));
   s.calibration = std::move(cached.calibration);
   s.folder = cached.folder;
-  s.from_cache = cached.found;
   s.key = cached.key;
   for (const WeightType type : options.types) s.key += std::string(" ") + Name(type);
   for (const KvTypes kv : s.Caches()) s.key += " " + KvName(kv);

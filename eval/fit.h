@@ -70,7 +70,6 @@ class Fit {
   };
   std::vector<FrontPoint> Front(int points) const;
   std::string cache_path() const;  // of this model's and these texts' folder
-  bool from_cache() const;
 
  private:
   struct State;

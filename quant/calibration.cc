@@ -18,7 +18,7 @@ double Square(const float* x, int64_t n) {
   return sum;
 }
 
-// Adds sum over tokens of weights[t] * x_t^T x_t / scale.
+// Adds sum over tokens of weights[t] * x_t^T x_t.
 void AddWeighted(const Context& ctx, const Tensor& x, const std::vector<double>& weights, Hessian& hessian) {
   Tensor scaled = Tensor::Empty(x.rows(), x.cols());
   ctx.pool.ParallelFor(x.rows(), 16, [&](int64_t begin, int64_t end, int) {
@@ -67,13 +67,8 @@ class Collector : public LayerObserver {
   }
 
   void OnEmbeddingGradient(std::span<const int32_t> tokens, const Tensor& x) override {
-    const int64_t d = x.cols();
-    Tensor g = Tensor::Empty(x.rows(), d);
-    std::memcpy(g.data(), x.grad(), static_cast<size_t>(g.size()) * sizeof(float));
-    embedding_.hessian.Add(ctx_.pool, ctx_.kernels, g.data(), g.rows());
+    embedding_.hessian.Add(ctx_.pool, ctx_.kernels, x.grad(), x.rows());
     for (const int32_t token : tokens) embedding_.row_weights[static_cast<size_t>(token)] += 1;
-    // A row is read where its token stands; for importance matrices its own square says what it is worth.
-    AddSquares(x, embedding_.mean_squares);
   }
 
   void Window(std::span<const int32_t> tokens);
@@ -164,7 +159,6 @@ void Collector::FinishEmbedding() {
   const double tokens = static_cast<double>(std::max<int64_t>(calibration_.n_tokens, 1));
   const double scale = config.arch->scale_embedding ? static_cast<double>(config.d_model) : 1.0;
   for (float& h : embedding_.hessian.h) h *= static_cast<float>(scale / tokens / vocab);
-  for (float& x : embedding_.mean_squares) x *= static_cast<float>(1 / tokens);
   for (float& w : embedding_.row_weights) w = static_cast<float>((w + 1) * vocab / (tokens + vocab));
   if (!config.tied_embeddings) {
     calibration_.embedding = std::move(embedding_);

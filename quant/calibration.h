@@ -23,7 +23,7 @@ namespace thimble {
 struct LayerStatistics {
   Hessian hessian{0};
   std::vector<float> row_weights;   // [n_out]
-  std::vector<float> mean_squares;  // [n_in]: of the input, every token alike
+  std::vector<float> mean_squares;  // [n_in]: of the input, every token alike; 0 for an embedding
 };
 
 // An embedding's rows are read one at a time, so its H is the mean of g g^T, with g the gradient of a token's

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kType = "calibration";
 // Part of the key: raised when the same inputs would give other statistics.
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 // A layer's statistics in one row: the lower triangle of H, row_weights, mean_squares.
 int64_t RowSize(int64_t n_in, int64_t n_out) {

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "quant/default_texts.h"
+#include "text/load_tokenizer.h"
 
 namespace thimble {
 namespace {
@@ -43,10 +44,8 @@ Result<std::string> DocumentText(const TextPart& part, const std::string& docume
   if (!part.chat) return document;
   ASSIGN_OR_RETURN(const Json json, ParseJson(document, part.name));
   if (chat_template != nullptr) {
-    const TokenizerSpec& spec = tokenizer.spec();
-    ChatTemplateInputs inputs{.messages = json["messages"]};
-    if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
-    if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+    ChatTemplateInputs inputs = InputsWithSpecialTokens(tokenizer);
+    inputs.messages = json["messages"];
     if (auto text = chat_template->Render(inputs)) return text;
     // A template may refuse a role, such as "system".
   }

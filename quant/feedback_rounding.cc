@@ -1,6 +1,7 @@
 #include "quant/feedback_rounding.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -26,7 +27,11 @@ struct alignas(64) PerRow {
   float operator[](int i) const { return v[i]; }
 };
 
-constexpr float kIq4Points[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr std::array<float, 16> kIq4Points = [] {
+  std::array<float, 16> points = {};
+  std::copy_n(kIq4Values, points.size(), points.begin());
+  return points;
+}();
 
 // How a type lays its points: runs of `run` columns share a scale (and a minimum); in super-blocks those are
 // integers times one in F16.
@@ -40,7 +45,7 @@ struct Layout {
 
 std::optional<Layout> LayoutOf(WeightType type) {
   using enum WeightType;
-  constexpr RoundGrid kIq4 = {-127, 113, kIq4Points, 16};
+  constexpr RoundGrid kIq4 = {Iq4Grid::kLowest, Iq4Grid::kHighest, kIq4Points.data(), kIq4Points.size()};
   switch (type) {
     case kQ4_0:
       return Layout{{-8, 7, nullptr, 0}, 32};

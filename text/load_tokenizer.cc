@@ -26,4 +26,12 @@ Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer,
   return chat_template;
 }
 
+ChatTemplateInputs InputsWithSpecialTokens(const Tokenizer& tokenizer) {
+  const TokenizerSpec& spec = tokenizer.spec();
+  ChatTemplateInputs inputs;
+  if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
+  if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
+  return inputs;
+}
+
 }  // namespace thimble

@@ -16,4 +16,7 @@ Result<Tokenizer> LoadTokenizer(const ModelFile& file);
 Result<std::optional<ChatTemplate>> LoadChatTemplate(const Tokenizer& tokenizer,
                                                      const std::string& source = "tokenizer");
 
+// For a template: the tokenizer's BOS and EOS, nothing else.
+ChatTemplateInputs InputsWithSpecialTokens(const Tokenizer& tokenizer);
+
 }  // namespace thimble

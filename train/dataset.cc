@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "text/load_tokenizer.h"
 
 namespace thimble {
 namespace {
@@ -18,11 +19,8 @@ struct Piece {
 };
 
 ChatTemplateInputs TemplateInputs(const Json& line, const Tokenizer& tokenizer) {
-  ChatTemplateInputs inputs;
+  ChatTemplateInputs inputs = InputsWithSpecialTokens(tokenizer);
   if (line.contains("tools")) inputs.tools = line["tools"];
-  const auto& spec = tokenizer.spec();
-  if (spec.bos) inputs.bos_token = spec.tokens[*spec.bos];
-  if (spec.eos) inputs.eos_token = spec.tokens[*spec.eos];
   return inputs;
 }
 
