@@ -115,7 +115,7 @@ void CalibrationFlags::Add(CLI::App& command) {
   cache = CalibrationOptions::DefaultCacheDir();
   command.add_option(
       "--calibration", texts,
-      "[NAME=]FILE, text or JSONL conversations, instead of Thimble's own seven languages, code and "
+      "[NAME=]FILE, text or JSONL conversations, instead of Thimble's own six languages, code and "
       "chat; repeatable. A line --- separates documents; of ten, eight are calibrated on");
   command.add_option("--calibration-tokens", tokens, "At most (default: 49152)")->check(CLI::PositiveNumber);
   command.add_option("--cache", cache, "Where calibrations are kept for the next time")
