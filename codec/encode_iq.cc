@@ -56,7 +56,7 @@ void StoreWord(const uint8_t* signs, uint8_t scale, uint8_t* to) {
 
 }  // namespace
 
-void EncodeBlock(const float* x, const float* w, BlockIQ2_XXS* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ2_XXS* block) {
   const Fit fit = FitPoints<Iq2Xxs>(x, w);
   block->d = fit.d;
   for (int j = 0; j < 8; ++j) {
@@ -65,7 +65,7 @@ void EncodeBlock(const float* x, const float* w, BlockIQ2_XXS* block) {
   }
 }
 
-void EncodeBlock(const float* x, const float* w, BlockIQ2_XS* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ2_XS* block) {
   const Fit fit = FitPoints<Iq2Xs>(x, w);
   *block = {};
   block->d = fit.d;
@@ -74,7 +74,7 @@ void EncodeBlock(const float* x, const float* w, BlockIQ2_XS* block) {
   PackPlanes<4, 1>(fit.scales, 16, block->scales);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockIQ2_S* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ2_S* block) {
   const Fit fit = FitPoints<Iq2S>(x, w);
   *block = {};
   block->d = fit.d;
@@ -86,14 +86,14 @@ void EncodeBlock(const float* x, const float* w, BlockIQ2_S* block) {
   PackPlanes<4, 1>(fit.scales, 16, block->scales);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockIQ3_XXS* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ3_XXS* block) {
   const Fit fit = FitPoints<Iq3Xxs>(x, w);
   block->d = fit.d;
   for (int i = 0; i < 64; ++i) block->qs[i] = static_cast<uint8_t>(fit.points[i]);
   for (int j = 0; j < 8; ++j) StoreWord(fit.signs + 4 * j, fit.scales[j], block->words + 4 * j);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockIQ3_S* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ3_S* block) {
   const Fit fit = FitPoints<Iq3S>(x, w);
   *block = {};
   block->d = fit.d;
@@ -104,5 +104,11 @@ void EncodeBlock(const float* x, const float* w, BlockIQ3_S* block) {
   memcpy(block->signs, fit.signs, sizeof(block->signs));
   PackPlanes<4, 1>(fit.scales, 8, block->scales);
 }
+
+template void EncodeBlocks<BlockIQ2_XXS>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockIQ2_XS>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockIQ2_S>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockIQ3_XXS>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockIQ3_S>(const float*, uint8_t*, int64_t, const float*);
 
 }  // namespace thimble

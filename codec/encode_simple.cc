@@ -27,28 +27,35 @@ void EncodeScaleMin(const float* x, const float* w, Block* block) {
 
 }  // namespace
 
-void EncodeBlock(const float* x, const float* w, BlockQ4_0* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockQ4_0* block) {
   EncodeScale<Integers<-8, 7>>(x, w, block);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockQ5_0* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockQ5_0* block) {
   EncodeScale<Integers<-16, 15>>(x, w, block);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockQ8_0* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockQ8_0* block) {
   EncodeScale<Integers<-127, 127>>(x, w, block);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockIQ4_NL* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockIQ4_NL* block) {
   EncodeScale<Iq4Grid>(x, w, block);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockQ4_1* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockQ4_1* block) {
   EncodeScaleMin<15>(x, w, block);
 }
 
-void EncodeBlock(const float* x, const float* w, BlockQ5_1* block) {
+inline void EncodeBlock(const float* x, const float* w, BlockQ5_1* block) {
   EncodeScaleMin<31>(x, w, block);
 }
+
+template void EncodeBlocks<BlockQ4_0>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockQ4_1>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockQ5_0>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockQ5_1>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockQ8_0>(const float*, uint8_t*, int64_t, const float*);
+template void EncodeBlocks<BlockIQ4_NL>(const float*, uint8_t*, int64_t, const float*);
 
 }  // namespace thimble

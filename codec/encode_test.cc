@@ -87,6 +87,38 @@ TEST_P(EncodeTest, ConstantRowsKeepTheirValue) {
   }
 }
 
+// Sums of exact numbers, so that the row itself does not depend on a processor's or a library's log and cos.
+std::vector<float> BellShapedWeights(size_t n) {
+  Random random(8);
+  std::vector<float> x(n);
+  for (float& value : x) {
+    for (int i = 0; i < 6; ++i) value += static_cast<float>(random.Below(1 << 16)) - 32767.5f;
+    value *= 0x1p-20f;
+  }
+  return x;
+}
+
+// FNV-1a.
+uint64_t Hash(const std::vector<uint8_t>& bytes) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
+}
+
+// What an AVX2 machine made; it changes with the search, and must not with the processor.
+TEST_P(EncodeTest, GivesTheSameBytesOnEveryProcessor) {
+  const std::map<WeightType, uint64_t> kHashes = {
+      {kF32, 0xef032630aa2724fe},     {kF16, 0x25fc388e79e06601},    {kBF16, 0x661827734b7f67d5},
+      {kQ8_0, 0x2a756eaa9cb86ff2},    {kQ4_0, 0x377ea32e7a688c98},   {kQ4_1, 0x19e6e56f92a8fcdd},
+      {kQ5_0, 0xb8da92fc7230cd3d},    {kQ5_1, 0xabb922e028eea8e1},   {kQ2_K, 0x162579a280fdc7f9},
+      {kQ3_K, 0x6ba0653ec3f2ee63},    {kQ4_K, 0xe5b45e6aa5cc20fe},   {kQ5_K, 0x8f7738a931a19542},
+      {kQ6_K, 0xa66a3abd3dccf993},    {kIQ4_NL, 0xa265dd8870c4dc17}, {kIQ4_XS, 0x7640f464e3a388b4},
+      {kIQ2_XXS, 0x7a216d7b50808daf}, {kIQ2_XS, 0xeca82c687f5f2cb1}, {kIQ2_S, 0xec32010ffe316422},
+      {kIQ3_XXS, 0xe04154f7deac7cb4}, {kIQ3_S, 0xb3c666c0f02337d0}};
+  const std::vector<float> x = BellShapedWeights(1 << 14);
+  EXPECT_EQ(Hash(Encode(GetParam(), x)), kHashes.at(GetParam())) << Name(GetParam());
+}
+
 // A row with structure that a search may stumble over: runs of zeros, one giant, one sign, extremes of range.
 std::vector<float> OddRow() {
   const uint64_t seed = *rc::gen::arbitrary<uint64_t>();

@@ -8,17 +8,20 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#include "base/half.h"
 #include "codec/blocks.h"
+#include "codec/scales.h"
 
 namespace thimble {
 
-// Four lanes, which every CPU has: one order of summation, so the same file on all of them.
-using Lanes = float __attribute__((vector_size(16)));
+// A vector of eight whatever the CPU's are: one order of summation, so the same file on all of them.
+constexpr int kLanes = 8;
+using Lanes = float __attribute__((vector_size(4 * kLanes)));
+using IntLanes = int32_t __attribute__((vector_size(4 * kLanes)));
 
 inline Lanes Load(const float* p) {
   Lanes v;
@@ -27,11 +30,13 @@ inline Lanes Load(const float* p) {
 }
 
 inline Lanes Fill(float x) {
-  return Lanes{x, x, x, x};
+  return Lanes{} + x;
 }
 
 inline float Sum(Lanes v) {
-  return (v[0] + v[2]) + (v[1] + v[3]);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  return v[0] + v[1];
 }
 
 // The integers kLow..kHigh. A point's code is what the block stores.
@@ -40,12 +45,15 @@ struct Integers {
   static constexpr int kLowest = kLow, kHighest = kHigh, kStep = 1;
 
   static Lanes Nearest(Lanes t) {
-    const Lanes low = Fill(kLow), high = Fill(kHigh), shift = Fill(0x1.8p23f);  // where an ulp is 1
-    t = t < low ? low : t;
-    t = t > high ? high : t;
-    return (t + shift) - shift;
+    constexpr float kShift = 0x1.8p23f;  // where an ulp is 1: the bits count upwards with the number
+    constexpr auto kLeast = std::bit_cast<int32_t>(kShift + kLow),
+                   kMost = std::bit_cast<int32_t>(kShift + kHigh);
+    IntLanes bits = (IntLanes)(t + kShift);
+    bits = bits < kLeast ? IntLanes{} + kLeast : bits;
+    bits = bits > kMost ? IntLanes{} + kMost : bits;
+    return (Lanes)bits - kShift;
   }
-  static uint8_t Code(float point) { return static_cast<uint8_t>(static_cast<int>(point) - kLow); }
+  static IntLanes Codes(Lanes points) { return __builtin_convertvector(points, IntLanes) - kLow; }
 };
 
 // The odd integers 1..31.
@@ -53,12 +61,13 @@ struct OddIntegers {
   static constexpr int kLowest = 1, kHighest = 31, kStep = 2;
 
   static Lanes Nearest(Lanes t) { return 2.0f * Integers<0, 15>::Nearest(0.5f * (t - 1.0f)) + 1.0f; }
-  static uint8_t Code(float point) { return static_cast<uint8_t>(static_cast<int>(point) / 2); }
+  static IntLanes Codes(Lanes points) { return __builtin_convertvector(points, IntLanes) / 2; }
 };
 
 // The values of IQ4_NL and IQ4_XS.
 struct Iq4Grid {
   static constexpr int kLowest = kIq4Values[0], kHighest = kIq4Values[15];
+  static constexpr int kStep = kIq4Values[15] - kIq4Values[14];  // at the upper end
 
   static Lanes Nearest(Lanes t) {
     Lanes point = Fill(kLowest);
@@ -68,9 +77,10 @@ struct Iq4Grid {
     }
     return point;
   }
-  static uint8_t Code(float point) {
-    return static_cast<uint8_t>(std::lower_bound(kIq4Values, kIq4Values + 15, static_cast<int>(point)) -
-                                kIq4Values);
+  static IntLanes Codes(Lanes points) {
+    IntLanes codes{};
+    for (int i = 1; i < 16; ++i) codes -= points >= Fill(kIq4Values[i]);
+    return codes;
   }
 };
 
@@ -79,25 +89,13 @@ int NearestPoint(float t) {
   return static_cast<int>(Grid::Nearest(Fill(t))[0]);
 }
 
-// Below this no F16 scale brings a weight nearer than 0 does.
-constexpr float kNegligible = 0x1p-26f;
-
-// 1 / scale, or 0 for a scale that stands for none.
-inline float Inverse(float scale) {
-  return std::abs(scale) >= kNegligible ? 1 / scale : 0.0f;
-}
-
-// F16 bits of x, kept finite.
-inline uint16_t ScaleToHalf(float x) {
-  return FloatToHalf(std::clamp(x, -65504.0f, 65504.0f));
-}
-
 // codes[0..n) = those of the grid points nearest to (x - min) / scale.
 template <typename Grid, int n>
 void RoundToCodes(const float* x, float scale, float min, uint8_t* codes) {
-  for (int i = 0; i < n; i += 4) {
-    const Lanes points = Grid::Nearest((Load(x + i) - min) * Inverse(scale));
-    for (int k = 0; k < 4; ++k) codes[i + k] = Grid::Code(points[k]);
+  const float inverse = Inverse(scale);
+  for (int i = 0; i < n; i += kLanes) {
+    const IntLanes code = Grid::Codes(Grid::Nearest((Load(x + i) - min) * inverse));
+    for (int k = 0; k < kLanes; ++k) codes[i + k] = static_cast<uint8_t>(code[k]);
   }
 }
 
@@ -125,7 +123,7 @@ template <typename Grid, int n>
 inline Sums RoundAndSum(const float* x, const float* w, float scale, float min = 0) {
   const float inverse = Inverse(scale);
   LaneSums sums;
-  for (int i = 0; i < n; i += 4) {
+  for (int i = 0; i < n; i += kLanes) {
     const Lanes above = Load(x + i) - min;
     const Lanes q = Grid::Nearest(above * inverse);
     sums.Add(Load(w + i), q, above - q * scale);
@@ -136,26 +134,61 @@ inline Sums RoundAndSum(const float* x, const float* w, float scale, float min =
 template <int n>
 float SumRun(const float* x) {
   Lanes sum{};
-  for (int i = 0; i < n; i += 4) sum += Load(x + i);
+  for (int i = 0; i < n; i += kLanes) sum += Load(x + i);
   return Sum(sum);
 }
 
 template <int n>
+float Extreme(const float* x, float sign) {
+  Lanes most = sign * Load(x);
+  for (int i = kLanes; i < n; i += kLanes) {
+    const Lanes v = sign * Load(x + i);
+    most = v > most ? v : most;
+  }
+  float extreme = most[0];
+  for (int k = 1; k < kLanes; ++k) extreme = std::max(extreme, most[k]);
+  return sign * extreme;
+}
+
+template <int n>
 float LargestMagnitude(const float* x) {
-  float largest = 0;
-  for (int i = 0; i < n; ++i) largest = std::abs(x[i]) > std::abs(largest) ? x[i] : largest;
-  return largest;
+  const float high = Extreme<n>(x, 1), low = Extreme<n>(x, -1);
+  return high >= -low ? high : low;
 }
 
-// A search puts the largest weight at these multiples of the grid's end: short of it, where all weights fit
-// and only fall differently, up to beyond it, where the largest are cut off and the rest have a finer grid.
-// One try is the end itself, so that weights that already lie on a grid find it again.
-constexpr int kTries = 15;
+// The sums of RoundAndSum for kLanes scales and minimums at once, one in each lane, with r in units of the
+// scale.
+template <typename Grid, int n, bool kHasMin>
+inline LaneSums ScoreTries(const float* x, const float* w, Lanes scale, Lanes min) {
+  const Lanes inverse = (scale >= kNegligible) | (scale <= -kNegligible) ? 1.0f / scale : Fill(0);
+  LaneSums sums;
+  for (int i = 0; i < n; ++i) {
+    const Lanes t = (kHasMin ? x[i] - min : Fill(x[i])) * inverse;
+    const Lanes q = Grid::Nearest(t), r = t - q, w_q = w[i] * q, w_r = w[i] * r;
+    if (kHasMin) {
+      sums.wq += w_q;
+      sums.wr += w_r;
+    }
+    sums.wqq += w_q * q;
+    sums.wqr += w_q * r;
+    sums.wrr += w_r * r;
+  }
+  return sums;
+}
+
+// Where a search puts the largest weight: from a step short of a grid's end, where all weights fit and only
+// fall differently, up to beyond it, where the largest are cut off and the rest have a finer grid. One try at
+// each end is the end itself, so that weights that already lie on a grid find it again.
+template <typename Grid>
+inline Lanes EndsToTry() {
+  constexpr float kHigh = Grid::kHighest, kLow = Grid::kLowest, kStep = Grid::kStep;
+  if (kLow >= 0 || kLow == -kHigh)
+    return kHigh + kStep * Lanes{-1, -0.75f, -0.5f, -0.25f, 0, 0.25f, 0.5f, 0.75f};
+  return Lanes{kHigh, kHigh, kHigh, kHigh, kLow, kLow, kLow, kLow} +
+         kStep * Lanes{-0.5f, 0, 0.25f, 0.5f, 0.5f, 0, -0.25f, -0.5f};
+}
+
 constexpr int kMostRefits = 4;  // of the best try; mostly the second changes nothing
-
-constexpr float Reach(int i) {
-  return 0.8f + 0.025f * static_cast<float>(i);
-}
 
 struct ScaleFit {
   float scale;
@@ -163,25 +196,31 @@ struct ScaleFit {
   float error;
 };
 
-// x ~ scale * q. The largest weight goes to either end of the grid, or near it.
-template <typename Grid, int n>
+// x ~ scale * q. The largest weight goes to either end of the grid, or near it; with more rounds also to
+// points ever farther below it.
+template <typename Grid, int n, int kRounds = 1>
 ScaleFit FitScale(const float* x, const float* w) {
   const float largest = LargestMagnitude<n>(x);
   ScaleFit best = {0, 0, INFINITY};
   if (std::abs(largest) < kNegligible) return best;
-  const auto attempt = [&](float scale) {
-    const Sums sums = RoundAndSum<Grid, n>(x, w, scale);
-    if (!(sums.wqq > 0)) return false;
-    const float error = sums.wrr - sums.wqr * sums.wqr / sums.wqq;
+  const auto keep = [&best](float scale, float wqq, float wqr, float wrr) {
+    if (!(wqq > 0)) return false;
+    const float error = wrr - wqr * wqr / wqq;
     if (!(error < best.error)) return false;
-    best = {scale + sums.wqr / sums.wqq, sums.wqq, error};
+    best = {scale + wqr / wqq, wqq, error};
     return true;
   };
-  for (int i = 0; i < kTries; ++i) {
-    if (Grid::kLowest != 0) attempt(largest / (Grid::kLowest * Reach(i)));
-    attempt(largest / (Grid::kHighest * Reach(i)));
+  for (int round = 0; round < kRounds; ++round) {
+    const Lanes scales = largest / (EndsToTry<Grid>() * (1 - 0.03f * static_cast<float>(round)));
+    const LaneSums tries = ScoreTries<Grid, n, false>(x, w, scales, Lanes{});
+    for (int k = 0; k < kLanes; ++k) {
+      keep(scales[k], tries.wqq[k], scales[k] * tries.wqr[k], scales[k] * scales[k] * tries.wrr[k]);
+    }
   }
-  for (int i = 0; i < kMostRefits && attempt(best.scale); ++i) {
+  for (int i = 0; i < kMostRefits; ++i) {
+    const float scale = best.scale;
+    const Sums sums = RoundAndSum<Grid, n>(x, w, scale);
+    if (!keep(scale, sums.wqq, sums.wqr, sums.wrr)) break;
   }
   return best;
 }
@@ -195,16 +234,13 @@ struct ScaleMinFit {
 // x ~ scale * q + min with q in 0..kTop and scale >= 0; kNegative: min <= 0.
 template <int kTop, int n, bool kNegative>
 ScaleMinFit FitScaleMin(const float* x, const float* w) {
+  using Grid = Integers<0, kTop>;
   const float ww = SumRun<n>(w);
-  float low = kNegative ? 0 : x[0], high = x[0];
-  for (int i = 0; i < n; ++i) {
-    low = std::min(low, x[i]);
-    high = std::max(high, x[i]);
-  }
+  const float least = Extreme<n>(x, -1), low = kNegative ? std::min(least, 0.0f) : least;
+  const float high = kNegative ? std::max(Extreme<n>(x, 1), 0.0f) : Extreme<n>(x, 1);
   ScaleMinFit best = {0, low, 0, INFINITY};
   if (high - low < kNegligible) return best;
-  const auto attempt = [&](float scale, float min) {
-    const Sums sums = RoundAndSum<Integers<0, kTop>, n>(x, w, scale, min);
+  const auto keep = [&](float scale, float min, const Sums& sums) {
     if (!(sums.wqq > 0)) return false;
     const float spread = ww * sums.wqq - sums.wq * sums.wq;  // of q: 0 if all are equal
     float to_min = 0;
@@ -216,8 +252,15 @@ ScaleMinFit FitScaleMin(const float* x, const float* w) {
     best = {scale + to_scale, min + to_min, sums.wqq, error};
     return true;
   };
-  for (int i = 0; i < kTries; ++i) attempt((high - low) / (kTop * Reach(i)), low);
-  for (int i = 0; i < kMostRefits && best.scale > 0 && attempt(best.scale, best.min); ++i) {
+  const Lanes scales = (high - low) / EndsToTry<Grid>();
+  const LaneSums tries = ScoreTries<Grid, n, true>(x, w, scales, Fill(low));
+  for (int k = 0; k < kLanes; ++k) {
+    const float s = scales[k];
+    keep(s, low, {tries.wq[k], tries.wqq[k], s * tries.wr[k], s * tries.wqr[k], s * s * tries.wrr[k]});
+  }
+  for (int i = 0; i < kMostRefits && best.scale > 0; ++i) {
+    const float scale = best.scale, min = best.min;
+    if (!keep(scale, min, RoundAndSum<Grid, n>(x, w, scale, min))) break;
   }
   return best;
 }

@@ -10,12 +10,22 @@
 
 namespace thimble {
 
+// As many as a weight has magnitudes, or half.
+using Quad = float __attribute__((vector_size(16)));
+
+inline Quad LoadQuad(const float* p) {
+  Quad v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+
 // Single magnitudes, whether or not they make a point together, in units of the scale.
 template <typename Type>
 struct Magnitudes {
   static constexpr int kCount = Type::kRun == 8 ? 3 : 8;
   static constexpr float Value(int i) { return Type::kUnit * static_cast<float>(Type::kValues[i]); }
   static constexpr float kLowest = Value(0), kHighest = Value(kCount - 1);
+  static constexpr float kStep = Value(kCount - 1) - Value(kCount - 2);
 
   static Lanes Nearest(Lanes t) {
     Lanes value = Fill(kLowest);
@@ -91,7 +101,7 @@ class Points {
 
     WeightCosts(float x, float w, float scale) {
       for (size_t i = 0; i < std::size(at); i += 4) {
-        const Lanes r = x - Load(kLevels.data() + i) * scale, cost = w * r * r;
+        const Quad r = x - LoadQuad(kLevels.data() + i) * scale, cost = w * r * r;
         memcpy(at + i, &cost, sizeof(cost));
       }
       for (int i = 1; i < Single::kCount; ++i) cheapest += at[i] < at[i - 1];  // they fall, then rise
@@ -105,7 +115,7 @@ class Points {
       for (int row = 0; row < 9; ++row) {
         const float rest = c[3].at[row / 3] + c[2].at[row % 3];
         for (int i = 0; i < 3; ++i) {
-          const Lanes sums = Load(c[0].at) + (c[1].at[i] + rest);
+          const Quad sums = LoadQuad(c[0].at) + (c[1].at[i] + rest);
           memcpy(costs->at + 64 * (row / 3) + 16 * (row % 3) + 4 * i, &sums, sizeof(sums));
         }
       }
@@ -113,7 +123,7 @@ class Points {
     } else {
       const WeightCosts c[2] = {{x[0], w[0], scale}, {x[1], w[1], scale}};
       for (int row = 0; row < 8; ++row) {
-        const Lanes sums[2] = {Load(c[0].at) + c[1].at[row], Load(c[0].at + 4) + c[1].at[row]};
+        const Quad sums[2] = {LoadQuad(c[0].at) + c[1].at[row], LoadQuad(c[0].at + 4) + c[1].at[row]};
         memcpy(costs->at + 16 * row, sums, sizeof(sums));
       }
       costs->cheapest = c[0].cheapest | c[1].cheapest << 4;
@@ -173,7 +183,7 @@ requires(Grid::kRun > 1) Sums RoundAndSum(const float* x, const float* w, float 
   alignas(16) float points[n];
   for (int i = 0; i < n; i += Grid::kRun) Grid::Values(Grid::Nearest(x + i, w + i, scale), points + i);
   LaneSums sums;
-  for (int i = 0; i < n; i += 4) {
+  for (int i = 0; i < n; i += kLanes) {
     const Lanes q = Load(points + i);
     sums.Add(Load(w + i), q, Load(x + i) - q * scale);
   }
@@ -182,12 +192,12 @@ requires(Grid::kRun > 1) Sums RoundAndSum(const float* x, const float* w, float 
 
 // As if magnitudes need not make points: near the scale that suits points. But if all are alike they do so at
 // any of the magnitudes, while only the point of the lowest is in every grid.
-template <typename Grid, int n>
+template <typename Grid, int n, int kRounds = 1>
 requires(Grid::kRun > 1) ScaleFit FitScale(const float* x, const float* w) {
   const float largest = LargestMagnitude<n>(x);
   float smallest = largest;
   for (int i = 0; i < n; ++i) smallest = std::min(smallest, x[i]);
-  ScaleFit fit = FitScale<typename Grid::Single, n>(x, w);
+  ScaleFit fit = FitScale<typename Grid::Single, n, kRounds>(x, w);
   if (smallest > 0.7f * largest) {
     const float scale = 0.5f * (smallest + largest) / Grid::Single::kLowest;
     const Sums sums = RoundAndSum<Grid, n>(x, w, scale);

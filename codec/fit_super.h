@@ -13,6 +13,7 @@
 namespace thimble {
 
 constexpr int kMostRounds = 4;
+constexpr int kScaleRounds = 6;  // few numbers on a fine grid: worth a long search
 
 // x ~ (d * scale) * q. Returns d in F16; scales are codes.
 template <typename Grid, typename ScaleGrid, int kSubs, int kRounds = kMostRounds>
@@ -24,7 +25,7 @@ uint16_t FitSuperScales(const float* x, const float* w, uint8_t* scales) {
     own[j] = fit.scale;
     curvature[j] = fit.curvature;
   }
-  float d = FitScale<ScaleGrid, kSubs>(own, curvature).scale;
+  float d = FitScale<ScaleGrid, kSubs, kScaleRounds>(own, curvature).scale;
 
   float best_error = INFINITY, best_d = 0;
   int best[kSubs] = {};
@@ -59,7 +60,7 @@ uint16_t FitSuperScales(const float* x, const float* w, uint8_t* scales) {
   }
 
   for (int j = 0; j < kSubs; ++j) {
-    scales[j] = ScaleGrid::Code(static_cast<float>(best[j]));
+    scales[j] = static_cast<uint8_t>(ScaleGrid::Codes(Fill(static_cast<float>(best[j])))[0]);
   }
   return ScaleToHalf(best_d);
 }
@@ -123,8 +124,8 @@ SuperMin FitSuperMin(const float* x, const float* w, uint8_t* scales, uint8_t* m
     curvature[j] = fit.curvature;
     ww[j] = SumRun<kSize>(w + kSize * j);
   }
-  float d = FitScale<ScaleGrid, kSubs>(own_scale, curvature).scale;
-  float dmin = FitScale<ScaleGrid, kSubs>(own_min, ww).scale;
+  float d = FitScale<ScaleGrid, kSubs, kScaleRounds>(own_scale, curvature).scale;
+  float dmin = FitScale<ScaleGrid, kSubs, kScaleRounds>(own_min, ww).scale;
 
   float best_error = INFINITY, best_d = 0, best_dmin = 0;
   SubMin chosen[kSubs], best[kSubs] = {};

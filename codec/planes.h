@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace thimble {
 
@@ -19,10 +20,24 @@ void UnpackPlanes(const uint8_t* src, int n, uint8_t* q, int shift = 0) {
 // Field i = the low bits of q[i] >> shift, for n fields. dst starts as zeros.
 template <int kBits, int kStride>
 void PackPlanes(const uint8_t* q, int n, uint8_t* dst, int shift = 0) {
-  constexpr int kRun = kStride * 8 / kBits;
+  constexpr int kPlanes = 8 / kBits;
   constexpr uint8_t kMask = (1 << kBits) - 1;
-  for (int base = 0; base < n; base += kRun, dst += kStride, q += kRun) {
-    for (int i = 0; i < kRun; ++i) dst[i % kStride] |= ((q[i] >> shift) & kMask) << (i / kStride * kBits);
+  for (int base = 0; base < n; base += kPlanes * kStride, dst += kStride, q += kPlanes * kStride) {
+    if constexpr (kBits == 1 &&
+                  kStride == 1) {  // the product gathers the bytes' lowest bits in its highest byte
+      uint64_t bits;
+      memcpy(&bits, q, sizeof(bits));
+      *dst |= static_cast<uint8_t>((bits >> shift & 0x0101010101010101) * 0x0102040810204080 >> 56);
+      continue;
+    }
+    uint8_t bytes[kStride];
+    memcpy(bytes, dst, sizeof(bytes));
+    for (int plane = 0; plane < kPlanes; ++plane) {
+      for (int i = 0; i < kStride; ++i) {
+        bytes[i] |= static_cast<uint8_t>(((q[plane * kStride + i] >> shift) & kMask) << (plane * kBits));
+      }
+    }
+    memcpy(dst, bytes, sizeof(bytes));
   }
 }
 

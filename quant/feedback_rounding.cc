@@ -9,9 +9,10 @@
 
 #include "base/check.h"
 #include "base/half.h"
+#include "codec/blocks.h"
 #include "codec/codec.h"
-#include "codec/fit.h"
 #include "codec/pack.h"
+#include "codec/scales.h"
 
 namespace thimble {
 namespace {
@@ -45,7 +46,7 @@ struct Layout {
 
 std::optional<Layout> LayoutOf(WeightType type) {
   using enum WeightType;
-  constexpr RoundGrid kIq4 = {Iq4Grid::kLowest, Iq4Grid::kHighest, kIq4Points.data(), kIq4Points.size()};
+  constexpr RoundGrid kIq4 = {kIq4Values[0], kIq4Values[15], kIq4Points.data(), kIq4Points.size()};
   switch (type) {
     case kQ4_0:
       return Layout{{-8, 7, nullptr, 0}, 32};
@@ -158,7 +159,13 @@ class Run {
   alignas(64) float points_[kMaxRun * kRows], errors_[kMaxRun * kRows];
 };
 
-// As codec/fit.h: the largest weight goes to these multiples of the grid's ends.
+// The largest weight goes to these multiples of the grid's ends: short of them, where all weights fit, up to
+// beyond, where the largest are cut off and the rest have a finer grid.
+constexpr int kTries = 15;
+constexpr float Reach(int i) {
+  return 0.8f + 0.025f * static_cast<float>(i);
+}
+
 void Run::SearchScale() {
   PerRow largest;
   for (int i = 0; i < n_; ++i) {
@@ -394,20 +401,9 @@ void Tile::RoundSuper(const Layout& layout, int64_t begin) {
       mins[j] = -own_min[j][r];
       min_weights[j] = min_curvature[j][r];
     }
-    const auto fit = [&]<typename Grid>(Grid, const float* v, const float* w) {
-      return subs == 16 ? FitScale<Grid, 16>(v, w).scale : FitScale<Grid, 8>(v, w).scale;
-    };
-    float d = 0, dmin = 0;
-    if (layout.scale_low == -128) d = fit(Integers<-128, 127>(), values, weights);
-    if (layout.scale_low == -32) d = fit(Integers<-32, 31>(), values, weights);
-    if (layout.scale_high == 63) {
-      d = fit(Integers<0, 63>(), values, weights);
-      dmin = fit(Integers<0, 63>(), mins, min_weights);
-    }
-    if (layout.scale_high == 15) {
-      d = fit(Integers<0, 15>(), values, weights);
-      dmin = fit(Integers<0, 15>(), mins, min_weights);
-    }
+    const float d = FitCommonScale(layout.scale_low, layout.scale_high, subs, values, weights);
+    const float dmin =
+        layout.has_min ? FitCommonScale(layout.scale_low, layout.scale_high, subs, mins, min_weights) : 0;
     codes_[r].d = ScaleToHalf(d);
     codes_[r].m = ScaleToHalf(dmin);
     d_[r] = HalfToFloat(codes_[r].d);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "codec/codec.h"
 #include "model/adapter.h"
@@ -39,6 +40,27 @@ int64_t SourceRow(const ExportTensor& t, int64_t row) {
   return row - within + within % half * 2 + within / half;
 }
 
+// Of x - y (infinite where |x| > limit), and of x. Several sums at once, so that none waits for the last.
+void SquaredSums(const float* x, const float* y, size_t n, float limit, double* error, double* sum) {
+  constexpr size_t kSums = 8;
+  double errors[kSums] = {}, sums[kSums] = {};
+  float largest[kSums] = {};
+  const auto add = [&](size_t i, size_t k) {
+    const double value = x[i + k], difference = value - y[i + k];
+    errors[k] += difference * difference;
+    sums[k] += value * value;
+    largest[k] = std::max(largest[k], std::abs(x[i + k]));
+  };
+  size_t i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (size_t k = 0; k < kSums; ++k) add(i, k);
+  }
+  for (size_t k = 0; k < n - i; ++k) add(i, k);
+  *error = std::accumulate(errors, errors + kSums, 0.0);
+  *sum = std::accumulate(sums, sums + kSums, 0.0);
+  if (!(*std::max_element(largest, largest + kSums) <= limit)) *error = HUGE_VAL;
+}
+
 }  // namespace
 
 double TensorReport::relative_error() const {
@@ -60,6 +82,7 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
   // The codec saturates, which no one who dequantizes would want.
   const float limit = t.type == WeightType::kF16 ? 65504.0f : std::numeric_limits<float>::max();
   const float shift = t.transform != GgufTransform::kPlusOne ? 0.0f : t.undo ? -1.0f : 1.0f;
+  const KernelTable& kernels = Kernels();
   const float* importance = rounding.importance.empty() ? nullptr : rounding.importance.data();
   pool_.ParallelFor(end - begin, kRoundRows, [&](int64_t first, int64_t last, int thread) {
     float* x = scratch_.data() + (kRoundRows + 1) * cols * static_cast<size_t>(thread);
@@ -68,14 +91,14 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
     for (int64_t i = first; i < last; ++i) {
       float* row = x + static_cast<size_t>(i - first) * cols;
       const size_t source = static_cast<size_t>(SourceRow(t, begin + i)) * rows.source_bytes;
-      DecodeRow(t.source.type, t.source.bytes.data() + source, row, rows.cols);
+      kernels.decode_row[static_cast<size_t>(t.source.type)](t.source.bytes.data() + source, row, rows.cols);
       if (shift != 0) {
         for (size_t j = 0; j < cols; ++j) row[j] += shift;
       }
     }
     if (rounding.factor && Info(t.type).quantized) {
       double costs[kRoundRows];
-      RoundWithFeedback(Kernels(), t.type, last - first, x, rows.cols, *rounding.factor, out, costs);
+      RoundWithFeedback(kernels, t.type, last - first, x, rows.cols, *rounding.factor, out, costs);
     } else {
       for (int64_t i = first; i < last; ++i) {
         EncodeRow(t.type, x + static_cast<size_t>(i - first) * cols,
@@ -84,15 +107,9 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
     }
     for (int64_t i = first; i < last; ++i) {
       const float* row = x + static_cast<size_t>(i - first) * cols;
-      DecodeRow(t.type, out + static_cast<size_t>(i - first) * rows.bytes, y, rows.cols);
-      double error = 0, sum = 0;
-      for (size_t j = 0; j < cols; ++j) {
-        const double difference = static_cast<double>(row[j]) - y[j];
-        error += std::abs(row[j]) <= limit ? difference * difference : HUGE_VAL;
-        sum += static_cast<double>(row[j]) * row[j];
-      }
-      error_[static_cast<size_t>(i)] = error;
-      sum_[static_cast<size_t>(i)] = sum;
+      kernels.decode_row[static_cast<size_t>(t.type)](out + static_cast<size_t>(i - first) * rows.bytes, y,
+                                                      rows.cols);
+      SquaredSums(row, y, cols, limit, &error_[static_cast<size_t>(i)], &sum_[static_cast<size_t>(i)]);
     }
   });
 }
