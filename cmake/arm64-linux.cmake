@@ -14,8 +14,9 @@ set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 set(ENV{PKG_CONFIG_LIBDIR} ${arm64_sysroot}/usr/lib/aarch64-linux-gnu/pkgconfig:${arm64_sysroot}/usr/share/pkgconfig)
 set(ENV{PKG_CONFIG_SYSROOT_DIR} ${arm64_sysroot})
-# Headers that no target names (rapidcheck, tl::expected's) are found here.
-add_compile_options(-isystem ${arm64_sysroot}/usr/include)
+# Headers that no target names (rapidcheck, tl::expected's; OpenSSL's own for the processor) are found here.
+add_compile_options("SHELL:-isystem ${arm64_sysroot}/usr/include"
+                    "SHELL:-isystem ${arm64_sysroot}/usr/include/aarch64-linux-gnu")
 
 # The libraries outside the C library's folder are found by their RUNPATH.
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)
