@@ -1,0 +1,27 @@
+// Domains and round numbers of axes.
+import { number } from "./numbers";
+
+/** Whether values are all positive and differ by more than a factor of 8; by more than 10 000, one is as good as 0. */
+export function needsLog(values: number[]) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  return low > 0 && high > 8 * low && high < 1e4 * low;
+}
+
+/** Around the values; a linear one never goes below 0. */
+export function scaleOf(values: number[], isLog: boolean, fromZero = false) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  if (!isLog) {
+    const pad = 0.08 * (high - low) || 0.1 * high || 1;
+    const domain: [number, number] = [fromZero ? 0 : Math.max(0, low - pad), high + pad];
+    return { type: "linear" as const, domain, nice: true };
+  }
+  const domain: [number, number] = [low / 1.3, high * 1.3];
+  const marks = high > 200 * low ? [1] : [1, 2, 5];
+  const ticks: number[] = [];
+  for (let power = 10 ** Math.floor(Math.log10(domain[0])); power < domain[1]; power *= 10) {
+    ticks.push(...marks.map((m) => m * power).filter((v) => v >= domain[0] && v <= domain[1]));
+  }
+  return { type: "log" as const, domain, ticks, tickFormat: (v: number) => number(v, 1) };
+}
