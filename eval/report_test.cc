@@ -102,7 +102,7 @@ TEST(Report, BadEvaluationsAreNamedWithTheirField) {
   complains("bytes", "1 MB", "bytes");
   complains("name", 5, "name");
   complains("ppl_se", "small", "ppl_se");
-  complains("ppl", nullptr, "neither");
+  complains("ppl", nullptr, "none of");
   complains("exact_match", 0.9, "exact_match");
   complains("exact_match", {{"correct", 3}, {"total", 2}, {"low", 0}, {"high", 1}}, "exact_match.correct");
   complains("exact_match", {{"correct", 0}, {"total", 0}, {"low", 0}, {"high", 1}}, "exact_match.total");
