@@ -73,7 +73,11 @@ export const evalFindings = (evals: NamedEval[]) => [
   ...aboutTasks(evals),
 ];
 
-function sizePoints(evals: NamedEval[], quality: (e: Eval) => [number, number | null | undefined], what: string): Point[] {
+function sizePoints(
+  evals: NamedEval[],
+  quality: (e: Eval) => [number, number | null | undefined],
+  what: string,
+): Point[] {
   return markBeaten(
     evals.map((e) => {
       const [y, error] = quality(e);
@@ -94,9 +98,17 @@ function SizeSection({ evals }: { evals: NamedEval[] }) {
   const withPpl = evals.filter((e) => isNumber(e.ppl));
   const withKld = evals.filter((e) => isNumber(e.kld_mean));
   if (withPpl.length === 0 || (evals.length === 1 && !evals[0].reference_bytes)) return null; // one point says nothing
-  const hollow = (shown: Eval[]) => (shown.length > 2 ? " Hollow points: another model here is both smaller and better." : "");
+  const hollow = (shown: Eval[]) =>
+    shown.length > 2 ? " Hollow points: another model here is both smaller and better." : "";
   const rest = withPpl.length - withKld.length;
-  const references = [...new Set(withPpl.map((e) => e.reference_ppl).filter(isNumber).map((v) => v.toFixed(6)))];
+  const references = [
+    ...new Set(
+      withPpl
+        .map((e) => e.reference_ppl)
+        .filter(isNumber)
+        .map((v) => v.toFixed(6)),
+    ),
+  ];
   const reference = references.length === 1 ? Number(references[0]) : null;
   return (
     <section id="size">
@@ -106,7 +118,10 @@ function SizeSection({ evals }: { evals: NamedEval[] }) {
           title="Mean KL divergence from the reference against size, one point per model"
           xTitle="file size, MB"
           yTitle="mean KL divergence, nats per token"
-          points={[...sizePoints(withKld, (e) => [e.kld_mean!, e.kld_se], "KL divergence"), ...referencePoint(withKld, 0)]}
+          points={[
+            ...sizePoints(withKld, (e) => [e.kld_mean!, e.kld_se], "KL divergence"),
+            ...referencePoint(withKld, 0),
+          ]}
           fromZero
           caption={
             "Lower is closer to the reference model; 0 would be its very predictions. Bars: one standard error." +
@@ -119,8 +134,15 @@ function SizeSection({ evals }: { evals: NamedEval[] }) {
         title="Perplexity against size, one point per model"
         xTitle="file size, MB"
         yTitle="perplexity"
-        points={[...sizePoints(withPpl, (e) => [e.ppl!, e.ppl_se], "perplexity"), ...referencePoint(withPpl, reference)]}
-        limits={reference && evals.length > 1 ? [{ axis: "y", value: reference, label: `reference: ${number(reference, 4)}` }] : []}
+        points={[
+          ...sizePoints(withPpl, (e) => [e.ppl!, e.ppl_se], "perplexity"),
+          ...referencePoint(withPpl, reference),
+        ]}
+        limits={
+          reference && evals.length > 1
+            ? [{ axis: "y", value: reference, label: `reference: ${number(reference, 4)}` }]
+            : []
+        }
         caption={
           "Lower is better: the number of equally likely next tokens that would leave the model as unsure. Bars: one " +
           "standard error over the tokens of this text; all models read the same tokens only if text and window agree." +
@@ -137,19 +159,39 @@ function FiguresSection({ evals }: { evals: NamedEval[] }) {
       <h2>All figures</h2>
       <Table
         caption="What was measured, one model per row"
-        headings={["Model", "Size", "Bits per weight", "Perplexity", "KL mean", "KL median", "KL 99 %", "Same top token",
-                   "Exact match", "Tokens/s", "Peak memory", "Tokens scored"]}
+        headings={[
+          "Model",
+          "Size",
+          "Bits per weight",
+          "Perplexity",
+          "KL mean",
+          "KL median",
+          "KL 99 %",
+          "Same top token",
+          "Exact match",
+          "Tokens/s",
+          "Peak memory",
+          "Tokens scored",
+        ]}
         rows={evals.map((e) => [
-          e.name, bytes(e.bytes), fixed(e.bits_per_weight, 2), plusMinus(e.ppl, e.ppl_se), number(e.kld_mean, 2),
-          number(e.kld_median, 2), number(e.kld_p99, 2), percent(e.top1_agreement),
+          e.name,
+          bytes(e.bytes),
+          fixed(e.bits_per_weight, 2),
+          plusMinus(e.ppl, e.ppl_se),
+          number(e.kld_mean, 2),
+          number(e.kld_median, 2),
+          number(e.kld_p99, 2),
+          percent(e.top1_agreement),
           e.exact_match ? `${integer(e.exact_match.correct)} of ${integer(e.exact_match.total)}` : NONE,
-          number(e.tokens_per_second), bytes(e.peak_rss_bytes), integer(e.n_tokens),
+          number(e.tokens_per_second),
+          bytes(e.peak_rss_bytes),
+          integer(e.n_tokens),
         ])}
       />
       <p class="muted">
-        Perplexity with its standard error. KL divergence from the reference, in nats per token: the mean, the median, and
-        what the worst hundredth of places exceeds. Tokens per second: reading the text (prefill), on the machine that made
-        each file. Peak memory: of the process while it held the model alone.
+        Perplexity with its standard error. KL divergence from the reference, in nats per token: the mean, the median,
+        and what the worst hundredth of places exceeds. Tokens per second: reading the text (prefill), on the machine
+        that made each file. Peak memory: of the process while it held the model alone.
       </p>
     </section>
   );
@@ -182,11 +224,27 @@ function TextsSection({ evals }: { evals: NamedEval[] }) {
       )}
       <Table
         caption="Each text on its own"
-        headings={["Text", "Model", "Tokens", "Perplexity", "Reference", "KL mean (95 %)", "KL median", "KL 99 %", "Same top token"]}
+        headings={[
+          "Text",
+          "Model",
+          "Tokens",
+          "Perplexity",
+          "Reference",
+          "KL mean (95 %)",
+          "KL median",
+          "KL 99 %",
+          "Same top token",
+        ]}
         rows={rows.map(({ e, text }) => [
-          text.name, { text: e.name }, integer(text.n_tokens), plusMinus(text.ppl, text.ppl_se), number(text.reference_ppl, 4),
+          text.name,
+          { text: e.name },
+          integer(text.n_tokens),
+          plusMinus(text.ppl, text.ppl_se),
+          number(text.reference_ppl, 4),
           isNumber(text.kld_mean) ? `${number(text.kld_mean, 3)} ± ${number(half95(text.kld_se), 2)}` : NONE,
-          number(text.kld_median, 2), number(text.kld_p99, 2), percent(text.top1_agreement),
+          number(text.kld_median, 2),
+          number(text.kld_p99, 2),
+          percent(text.top1_agreement),
         ])}
       />
     </section>
@@ -211,7 +269,12 @@ function MatchSection({ evals }: { evals: NamedEval[] }) {
         caption="Exact match"
         headings={["Model", "Right", "Of", "Share", "95 % interval", "Prompts"]}
         rows={shown.map(({ name, m }) => [
-          name, integer(m.correct), integer(m.total), percent(share(m)), between([m.low, m.high], percent), { text: m.data ?? NONE },
+          name,
+          integer(m.correct),
+          integer(m.total),
+          percent(share(m)),
+          between([m.low, m.high], percent),
+          { text: m.data ?? NONE },
         ])}
       />
       {shown.map(
@@ -235,7 +298,10 @@ function summarize(errors: LayerError[], key: "module" | "type") {
   const groups = new Map<string, number[]>();
   for (const e of errors) groups.set(e[key] || NONE, [...(groups.get(e[key] || NONE) ?? []), e.relative_error]);
   return [...groups].map(([name, values]) => [
-    name, integer(values.length), percent(values.reduce((a, b) => a + b, 0) / values.length, 2), percent(Math.max(...values), 2),
+    name,
+    integer(values.length),
+    percent(values.reduce((a, b) => a + b, 0) / values.length, 2),
+    percent(Math.max(...values), 2),
   ]);
 }
 
@@ -254,13 +320,26 @@ function Layers({ e, errors }: { e: NamedEval; errors: LayerError[] }) {
         }))}
         caption={`Stronger colour: larger error; the strongest would be ${percent(worst)}.`}
       />
-      <Table caption={`Error of ${e.name} by module`} headings={["Module", "Layers", "Mean", "Largest"]} rows={summarize(errors, "module")} />
+      <Table
+        caption={`Error of ${e.name} by module`}
+        headings={["Module", "Layers", "Mean", "Largest"]}
+        rows={summarize(errors, "module")}
+      />
       <Folded summary="By weight type, and every layer">
-        <Table caption={`Error of ${e.name} by weight type`} headings={["Type", "Layers", "Mean", "Largest"]} rows={summarize(errors, "type")} />
+        <Table
+          caption={`Error of ${e.name} by weight type`}
+          headings={["Type", "Layers", "Mean", "Largest"]}
+          rows={summarize(errors, "type")}
+        />
         <Table
           caption={`Error of every layer of ${e.name}`}
           headings={["Layer", "Module", "Type", "Relative error"]}
-          rows={errors.map((l) => [integer(l.layer), { text: l.module }, { text: l.type ?? NONE }, percent(l.relative_error, 2)])}
+          rows={errors.map((l) => [
+            integer(l.layer),
+            { text: l.module },
+            { text: l.type ?? NONE },
+            percent(l.relative_error, 2),
+          ])}
         />
       </Folded>
     </>
@@ -274,8 +353,8 @@ function LayerSection({ evals }: { evals: NamedEval[] }) {
     <section id="layers">
       <h2>Error of each layer</h2>
       <p>
-        How far the stored weights of each linear layer are from the reference's: the length of the difference over the length
-        of the original. It says where the precision went, not what each layer matters to the output.
+        How far the stored weights of each linear layer are from the reference's: the length of the difference over the
+        length of the original. It says where the precision went, not what each layer matters to the output.
       </p>
       {shown.map((e) => (
         <Layers e={e} errors={e.layers!} />
@@ -300,4 +379,3 @@ export function EvalSections({ evals }: { evals: NamedEval[] }) {
     </>
   );
 }
-

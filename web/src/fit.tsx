@@ -13,8 +13,10 @@ const allOf = (scores: Score[] | undefined) => scores?.[0];
 const bitsOf = (t: Tensor) => (8 * t.bytes) / t.weights;
 
 export function fitFindings(fit: Fit): [string, string][] {
-  const parts = [`${bytes(fit.model_bytes)} became ${bytes(fit.bytes)} (${percent(fit.bytes / fit.model_bytes)}), ` +
-    `${fixed(fit.bits_per_weight, 2)} bits per weight`];
+  const parts = [
+    `${bytes(fit.model_bytes)} became ${bytes(fit.bytes)} (${percent(fit.bytes / fit.model_bytes)}), ` +
+      `${fixed(fit.bits_per_weight, 2)} bits per weight`,
+  ];
   const scored = allOf(fit.scoring) ?? allOf(fit.selection);
   if (scored) {
     const kept = fit.scoring?.length ? "on text kept for this alone" : "on the text it was chosen by";
@@ -31,11 +33,15 @@ function limitsOf(fit: Fit): Limit[] {
   const limits: Limit[] = [];
   const atSize = (size: number, label: string) => limits.push({ axis: "x", value: size / 1e6, label });
   if (goal.bytes) atSize(goal.bytes, `at most ${bytes(goal.bytes)}`);
-  if (goal.ram_bytes) atSize(fit.bytes + goal.ram_bytes - fit.expected_ram_bytes, `memory at most ${bytes(goal.ram_bytes)}`);
+  if (goal.ram_bytes)
+    atSize(fit.bytes + goal.ram_bytes - fit.expected_ram_bytes, `memory at most ${bytes(goal.ram_bytes)}`);
   if (goal.bits_per_weight) {
     const sum = (of: (t: Tensor) => number) => fit.tensors.reduce((total, t) => total + of(t), 0);
     const header = fit.bytes - sum((t) => t.bytes);
-    atSize(header + (goal.bits_per_weight * sum((t) => t.weights)) / 8, `at most ${number(goal.bits_per_weight)} bits per weight`);
+    atSize(
+      header + (goal.bits_per_weight * sum((t) => t.weights)) / 8,
+      `at most ${number(goal.bits_per_weight)} bits per weight`,
+    );
   }
   const most = goal.max_kld?.all;
   if (most) limits.push({ axis: "y", value: most, label: `KL at most ${number(most)}` });
@@ -46,7 +52,8 @@ function goalText(fit: Fit) {
   const goal = fit.goal ?? {};
   const parts: string[] = [];
   if (goal.bytes) parts.push(`a file of at most ${bytes(goal.bytes)}`);
-  if (goal.ram_bytes) parts.push(`memory of at most ${bytes(goal.ram_bytes)} (expected: ${bytes(fit.expected_ram_bytes)})`);
+  if (goal.ram_bytes)
+    parts.push(`memory of at most ${bytes(goal.ram_bytes)} (expected: ${bytes(fit.expected_ram_bytes)})`);
   if (goal.bits_per_weight) parts.push(`at most ${number(goal.bits_per_weight)} bits per weight`);
   for (const [text, most] of Object.entries(goal.max_kld ?? {})) {
     parts.push(`a KL divergence of at most ${number(most)} on ${text === "all" ? "all texts together" : text}`);
@@ -83,8 +90,11 @@ function ParetoSection({ fit }: { fit: Fit }) {
       <h2>Size against divergence</h2>
       <p>Asked for: {goalText(fit)}.</p>
       <Legend
-        items={[["front", "the solver's best choice of each size, expected"], ["type", "every matrix in one type, expected"],
-                ["chosen", "the file that was made, measured"]]}
+        items={[
+          ["front", "the solver's best choice of each size, expected"],
+          ["type", "every matrix in one type (or the nearest that fits), expected"],
+          ["chosen", "the file that was made, measured"],
+        ]}
       />
       <Pareto
         title={`KL divergence from the original against size: ${name} among what else the model could be`}
@@ -116,14 +126,19 @@ function ParetoSection({ fit }: { fit: Fit }) {
 }
 
 function ScoreSection({ fit }: { fit: Fit }) {
-  const kinds: [string, Score[]][] = [["chosen by", fit.selection ?? []], ["scored on", fit.scoring ?? []]];
+  const kinds: [string, Score[]][] = [
+    ["chosen by", fit.selection ?? []],
+    ["scored on", fit.scoring ?? []],
+  ];
   const names = [...new Set(kinds.flatMap(([, scores]) => scores.map((s) => s.text)))];
   const rows = names.flatMap((text) =>
     kinds.flatMap(([name, scores]) =>
-      scores.filter((s) => s.text === text).map((s): Row => {
-        const half = half95(s.kld_se);
-        return { group: text, name, value: s.kld_mean, low: s.kld_mean - half, high: s.kld_mean + half };
-      }),
+      scores
+        .filter((s) => s.text === text)
+        .map((s): Row => {
+          const half = half95(s.kld_se);
+          return { group: text, name, value: s.kld_mean, low: s.kld_mean - half, high: s.kld_mean + half };
+        }),
     ),
   );
   if (rows.length === 0) return null;
@@ -133,8 +148,8 @@ function ScoreSection({ fit }: { fit: Fit }) {
     <section class="fit-scores">
       <h2>Scores of each text</h2>
       <p>
-        Documents were dealt to three purposes and none serves two: weights were rounded by what is calibrated on, types chosen
-        by a second share, and the file scored on a third, which had no part in making it.
+        Documents were dealt to three purposes and none serves two: weights were rounded by what is calibrated on, types
+        chosen by a second share, and the file scored on a third, which had no part in making it.
         {texts.length > 0 &&
           ` Of ${count(total("calibration") + total("selection") + total("scoring"), "document")}: ${integer(total("calibration"))} ` +
             `calibrated on, ${integer(total("selection"))} chosen by, ${integer(total("scoring"))} scored on.`}
@@ -151,8 +166,16 @@ function ScoreSection({ fit }: { fit: Fit }) {
         headings={["Text", "Share", "Tokens", "KL (95 %)", "Same top token", "Perplexity"]}
         rows={names.flatMap((text) =>
           kinds.flatMap(([name, scores]) =>
-            scores.filter((s) => s.text === text)
-              .map((s) => [text, { text: name }, integer(s.tokens), klWithError(s), percent(s.top1_agreement), change(s.ppl_ratio)]),
+            scores
+              .filter((s) => s.text === text)
+              .map((s) => [
+                text,
+                { text: name },
+                integer(s.tokens),
+                klWithError(s),
+                percent(s.top1_agreement),
+                change(s.ppl_ratio),
+              ]),
           ),
         )}
       />
@@ -172,10 +195,17 @@ const isMatrix = (t: Tensor) => (t.shape ?? []).length > 1;
 function cellOf(t: Tensor, strength: number): Cell {
   const block = t.name.match(/^blk\.(\d+)\.(.+?)(\.weight)?$/);
   const tip = [
-    t.name, `${t.type}, ${fixed(bitsOf(t), 2)} bits per weight, ${bytes(t.bytes)}`,
-    `expected KL ${number(t.expected_kld, 2)}`, `relative error ${percent(t.relative_error, 2)}`,
+    t.name,
+    `${t.type}, ${fixed(bitsOf(t), 2)} bits per weight, ${bytes(t.bytes)}`,
+    `expected KL ${number(t.expected_kld, 2)}`,
+    `relative error ${percent(t.relative_error, 2)}`,
   ].join("\n");
-  return { module: block ? block[2] : t.name.replace(/\.weight$/, ""), layer: block ? Number(block[1]) : null, strength, tip };
+  return {
+    module: block ? block[2] : t.name.replace(/\.weight$/, ""),
+    layer: block ? Number(block[1]) : null,
+    strength,
+    tip,
+  };
 }
 
 function TypeTable({ matrices }: { matrices: Tensor[] }) {
@@ -186,9 +216,22 @@ function TypeTable({ matrices }: { matrices: Tensor[] }) {
     .map((type) => ({ type, list: matrices.filter((t) => t.type === type) }))
     .sort((a, b) => bitsOf(a.list[0]) - bitsOf(b.list[0]))
     .map(({ type, list }) => [
-      type, fixed(bitsOf(list[0]), 2), integer(list.length), percent(sum(list, (t) => t.weights) / all), number(sum(list, (t) => t.expected_kld), 2),
+      type,
+      fixed(bitsOf(list[0]), 2),
+      integer(list.length),
+      percent(sum(list, (t) => t.weights) / all),
+      number(
+        sum(list, (t) => t.expected_kld),
+        2,
+      ),
     ]);
-  return <Table caption="Types that were chosen" headings={["Type", "Bits per weight", "Matrices", "Share of weights", "Expected KL"]} rows={rows} />;
+  return (
+    <Table
+      caption="Types that were chosen"
+      headings={["Type", "Bits per weight", "Matrices", "Share of weights", "Expected KL"]}
+      rows={rows}
+    />
+  );
 }
 
 function MapSection({ fit }: { fit: Fit }) {
@@ -199,7 +242,11 @@ function MapSection({ fit }: { fit: Fit }) {
   const total = matrices.reduce((sum, t) => sum + t.expected_kld, 0);
   const worst = matrices.reduce((a, b) => (b.expected_kld > a.expected_kld ? b : a));
   const strength = (t: Tensor) =>
-    shown === "kld" ? t.expected_kld / (worst.expected_kld || 1) : most > fewest ? (bitsOf(t) - fewest) / (most - fewest) : 0.5;
+    shown === "kld"
+      ? t.expected_kld / (worst.expected_kld || 1)
+      : most > fewest
+        ? (bitsOf(t) - fewest) / (most - fewest)
+        : 0.5;
   const id = `map-${fitName(fit)}`;
   const choice = (value: typeof shown, label: string) => (
     <label>
@@ -211,8 +258,8 @@ function MapSection({ fit }: { fit: Fit }) {
       <h2>Types and errors of each matrix</h2>
       {fit.narrow_matrices !== undefined && fit.narrow_matrices > 0 && (
         <p>
-          {fit.narrow_matrices} of {count(fit.matrices ?? matrices.length, "matrix").replace(/matrixs$/, "matrices")} have rows that are not
-          multiples of 256: no K- or IQ-type but IQ4_NL can hold them.
+          {fit.narrow_matrices} of {count(fit.matrices ?? matrices.length, "matrix").replace(/matrixs$/, "matrices")}{" "}
+          have rows that are not multiples of 256: no K- or IQ-type but IQ4_NL can hold them.
         </p>
       )}
       <fieldset class="switch">
@@ -237,7 +284,12 @@ function MapSection({ fit }: { fit: Fit }) {
           caption={`The matrices of ${fitName(fit)}`}
           headings={["Matrix", "Type", "Bits per weight", "Size", "Expected KL", "Relative error"]}
           rows={matrices.map((t) => [
-            t.name, { text: t.type }, fixed(bitsOf(t), 2), bytes(t.bytes), number(t.expected_kld, 2), percent(t.relative_error, 2),
+            t.name,
+            { text: t.type },
+            fixed(bitsOf(t), 2),
+            bytes(t.bytes),
+            number(t.expected_kld, 2),
+            percent(t.relative_error, 2),
           ])}
         />
       </Folded>
@@ -250,12 +302,28 @@ function Made({ fit }: { fit: Fit }) {
   return (
     <Table
       caption="The file"
-      headings={["File", "Size", "Bits per weight", "Expected KL", "Measured, chosen by", "Against expected", "Memory expected", "Cache"]}
-      rows={[[
-        fitName(fit), bytes(fit.bytes), fixed(fit.bits_per_weight, 2), number(fit.expected_kld, 3), measured ? klWithError(measured) : "–",
-        measured ? signed(100 * (measured.kld_mean / fit.expected_kld - 1), 2) + " %" : "–", bytes(fit.expected_ram_bytes),
-        { text: `${fit.cache_type_k}/${fit.cache_type_v}` },
-      ]]}
+      headings={[
+        "File",
+        "Size",
+        "Bits per weight",
+        "Expected KL",
+        "Measured, chosen by",
+        "Against expected",
+        "Memory expected",
+        "Cache",
+      ]}
+      rows={[
+        [
+          fitName(fit),
+          bytes(fit.bytes),
+          fixed(fit.bits_per_weight, 2),
+          number(fit.expected_kld, 3),
+          measured ? klWithError(measured) : "–",
+          measured ? signed(100 * (measured.kld_mean / fit.expected_kld - 1), 2) + " %" : "–",
+          bytes(fit.expected_ram_bytes),
+          { text: `${fit.cache_type_k}/${fit.cache_type_v}` },
+        ],
+      ]}
     />
   );
 }

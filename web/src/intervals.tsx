@@ -2,7 +2,7 @@
 import * as Plot from "@observablehq/plot";
 import { LETTER } from "./labels";
 import { Picture } from "./parts";
-import { needsLog, scaleOf } from "./scales";
+import { axisOf, needsLog, type Scale, scaleOf } from "./scales";
 
 export interface Row {
   group?: string;
@@ -38,12 +38,18 @@ export function Intervals(props: {
   const rows = places.flatMap((place, i) => {
     if (typeof place === "string") return [];
     const low = Math.max(place.low, isLog ? place.value / 3 : 0);
-    return [{ ...place, i, low, tip: `${place.name}: ${show(place.value)}, ${show(place.low)} to ${show(place.high)}` }];
+    return [
+      { ...place, i, low, tip: `${place.name}: ${show(place.value)}, ${show(place.low)} to ${show(place.high)}` },
+    ];
   });
   const headings = places.flatMap((place, i) => (typeof place === "string" ? [{ name: place, i }] : []));
-  const x = props.domain
-    ? { type: "linear" as const, domain: props.domain }
-    : scaleOf(rows.flatMap((row) => [row.value, row.low, row.high]), isLog, true);
+  const x: Scale = props.domain
+    ? { type: "linear", domain: props.domain, tickFormat: show }
+    : scaleOf(
+        rows.flatMap((row) => [row.value, row.low, row.high]),
+        isLog,
+        true,
+      );
   const longest = Math.max(...rows.map((row) => row.name.length));
   return (
     <Picture
@@ -53,6 +59,7 @@ export function Intervals(props: {
         const marginLeft = Math.min(longest * LETTER + 14, Math.round(width * 0.36));
         const letters = Math.floor((marginLeft - 10) / LETTER);
         const clip = (name: string) => (name.length > letters ? name.slice(0, letters - 1) + "…" : name);
+        const axis = axisOf("x", x, width, props.xTitle);
         const left = { frameAnchor: "left" as const, textAnchor: "start" as const, dx: -marginLeft };
         return {
           height: places.length * ROW + 54,
@@ -60,10 +67,10 @@ export function Intervals(props: {
           marginRight: 70,
           marginTop: 8,
           marginBottom: 46,
-          x: { tickFormat: props.domain && show, ticks: width < 480 ? 3 : 6, ...x, label: props.xTitle, labelArrow: "none" },
+          x: axis.scale,
           y: { type: "linear", domain: [places.length - 0.5, -0.5], axis: null },
           marks: [
-            Plot.gridX({ ticks: "ticks" in x ? x.ticks : width < 480 ? 3 : 6 }),
+            ...axis.marks,
             Plot.text(headings, { ...left, y: "i", text: "name", className: "heading" }),
             Plot.text(rows, { ...left, y: "i", text: (row) => clip(row.name) }),
             Plot.ruleY(rows, { y: "i", x1: "low", x2: "high", className: "whisker" }),

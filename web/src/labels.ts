@@ -51,26 +51,25 @@ function placeLabel(p: Placed, box: Box, isFree: (place: Rectangle) => boolean) 
   return null; // too crowded: the table and the tip name it
 }
 
+/** Earlier points come first. A name keeps more distance to other points than to its own, so as not to seem theirs. */
 export function labelPoints(points: Placed[], box: Box, occupied: Rectangle[]): SVGElement[] {
-  const taken: Rectangle[] = [
-    ...occupied,
-    ...points.flatMap((p): Rectangle[] => [
-      [p.x - 7, p.y - 7, p.x + 7, p.y + 7],
-      [p.x - 2, p.high, p.x + 2, p.low],
-    ]),
+  const taken = [...occupied];
+  const overlaps = ([x0, y0, x1, y1]: Rectangle, t: Rectangle) => x0 < t[2] && x1 > t[0] && y0 < t[3] && y1 > t[1];
+  const around = (p: Placed, x: number, y: number): Rectangle[] => [
+    [p.x - x, p.y - y, p.x + x, p.y + y],
+    [p.x - 2, p.high, p.x + 2, p.low],
   ];
-  const isFree = ([x0, y0, x1, y1]: Rectangle) =>
-    x0 >= box.left &&
-    x1 <= box.right + 14 &&
-    y0 >= box.top - 6 &&
-    y1 <= box.bottom &&
-    !taken.some((t) => x0 < t[2] && x1 > t[0] && y0 < t[3] && y1 > t[1]);
-  return [...points]
-    .sort((a, b) => a.y - b.y)
-    .flatMap((p) => {
-      const placed = placeLabel(p, box, isFree);
-      if (!placed) return [];
-      taken.push(placed.place);
-      return placed.nodes;
-    });
+  return points.flatMap((p) => {
+    const dots = points.flatMap((other) => (other === p ? around(p, 7, 7) : around(other, 14, 8)));
+    const isFree = (place: Rectangle) =>
+      place[0] >= box.left &&
+      place[2] <= box.right + 14 &&
+      place[1] >= box.top - 6 &&
+      place[3] <= box.bottom &&
+      ![...dots, ...taken].some((t) => overlaps(place, t));
+    const placed = placeLabel(p, box, isFree);
+    if (!placed) return [];
+    taken.push(placed.place);
+    return placed.nodes;
+  });
 }

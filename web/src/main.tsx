@@ -22,11 +22,25 @@ function nameAll<T extends { name?: string; model?: string }>(items: T[]): (T & 
 
 function Report({ data }: { data: ReportData }) {
   const evals = nameAll(data.records.filter((r): r is Eval => (r.kind ?? "eval") === "eval")) as NamedEval[];
-  const fits = nameAll(data.records.filter((r): r is Fit => r.kind === "fit").map((fit) => ({ ...fit, name: fitName(fit) })));
+  const fits = nameAll(
+    data.records.filter((r): r is Fit => r.kind === "fit").map((fit) => ({ ...fit, name: fitName(fit) })),
+  );
   const comparisons = data.records.filter((r): r is Comparison => r.kind === "compare");
-  const tunes = nameAll(data.tunes).map(readTune).filter((t) => t.train.length + t.held.length > 0);
-  const counts: [number, string][] = [[evals.length, "evaluation"], [fits.length, "fit"], [comparisons.length, "comparison"], [tunes.length, "training run"]];
-  const findings = [...evalFindings(evals), ...fits.flatMap(fitFindings), ...comparisons.flatMap(compareFindings), ...tunes.map(aboutTune)];
+  const tunes = nameAll(data.tunes)
+    .map(readTune)
+    .filter((t) => t.train.length + t.held.length > 0);
+  const counts: [number, string][] = [
+    [evals.length, "evaluation"],
+    [fits.length, "fit"],
+    [comparisons.length, "comparison"],
+    [tunes.length, "training run"],
+  ];
+  const findings = [
+    ...evalFindings(evals),
+    ...fits.flatMap(fitFindings),
+    ...comparisons.flatMap(compareFindings),
+    ...tunes.map(aboutTune),
+  ];
   const sourced: [string, Eval | Fit | Comparison][] = [
     ...evals.map((e): [string, Eval] => [e.name, e]),
     ...fits.map((fit): [string, Fit] => [fit.name, fit]),
@@ -39,7 +53,12 @@ function Report({ data }: { data: ReportData }) {
     <>
       <header>
         <h1>{data.title || "Thimble report"}</h1>
-        <p class="muted">{counts.filter(([n]) => n > 0).map(([n, word]) => count(n, word)).join(", ")}</p>
+        <p class="muted">
+          {counts
+            .filter(([n]) => n > 0)
+            .map(([n, word]) => count(n, word))
+            .join(", ")}
+        </p>
       </header>
       <main id="report">
         {findings.length > 0 && (

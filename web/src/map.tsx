@@ -56,7 +56,13 @@ export function CellMap(props: { title: string; cells: Cell[]; tone?: "first" | 
       Plot.tip(tips, Plot.pointer({ y: "middle", x: "module", title: "tip" })),
     ],
   });
-  return <Picture title={props.title} caption={props.caption} draw={(width) => (width >= WIDE ? wide(width) : narrow(width))} />;
+  return (
+    <Picture
+      title={props.title}
+      caption={props.caption}
+      draw={(width) => (width >= WIDE ? wide(width) : narrow(width))}
+    />
+  );
 }
 
 function layersToName(layers: number) {

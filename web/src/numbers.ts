@@ -9,7 +9,9 @@ type Value = number | null | undefined;
 
 export function fixed(value: Value, decimals: number): string {
   if (!isNumber(value)) return NONE;
-  return value.toLocaleString("en-GB", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−");
+  return value
+    .toLocaleString("en-GB", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
+    .replace("-", "−");
 }
 
 /** `digits` significant ones, but never a rounded whole part. */

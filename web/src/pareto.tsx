@@ -3,7 +3,7 @@ import * as Plot from "@observablehq/plot";
 import { type Box, LETTER, labelPoints, type Rectangle } from "./labels";
 import { isNumber } from "./numbers";
 import { Picture } from "./parts";
-import { needsLog, scaleOf } from "./scales";
+import { axisOf, needsLog, scaleOf } from "./scales";
 
 export interface Point {
   name: string;
@@ -83,32 +83,51 @@ export function Pareto(props: {
     <Picture
       title={props.title}
       caption={props.caption}
-      draw={(width) => ({
-        height: 366,
-        marginLeft: 56,
-        marginRight: 18,
-        marginTop: 30,
-        marginBottom: 46,
-        x: { ...x, label: props.xTitle, labelArrow: "none", ...(width < 480 && x.type === "linear" ? { ticks: 4 } : {}) },
-        y: { ...y, label: null, grid: true },
-        marks: [
-          Plot.text([props.yTitle], { frameAnchor: "top-left", dx: -54, dy: -28, lineAnchor: "top", textAnchor: "start" }),
-          ...limitMarks(limits),
-          Plot.line(front, { x: "x", y: "y", className: "front-line" }),
-          Plot.dot(front, { x: "x", y: "y", r: 2.5, className: "front-dot" }),
-          Plot.ruleX(points.filter((p) => p.error), { x: "x", y1: bottom, y2: high, className: "whisker" }),
-          dots("type", 4.5, "diamond"),
-          dots("beaten", 5),
-          dots("model", 5.5),
-          dots("chosen", 7),
-          Plot.tip([...points, ...front], Plot.pointer({ x: "x", y: "y", title: "tip" })),
-        ],
-      })}
+      draw={(width) => {
+        const across = axisOf("x", x, width, props.xTitle);
+        const up = axisOf("y", y, width, null);
+        return {
+          height: 366,
+          marginLeft: 56,
+          marginRight: 18,
+          marginTop: 30,
+          marginBottom: 46,
+          x: across.scale,
+          y: up.scale,
+          marks: [
+            ...up.marks,
+            across.marks[1],
+            Plot.text([props.yTitle], {
+              frameAnchor: "top-left",
+              dx: -54,
+              dy: -28,
+              lineAnchor: "top",
+              textAnchor: "start",
+            }),
+            ...limitMarks(limits),
+            Plot.line(front, { x: "x", y: "y", className: "front-line" }),
+            Plot.dot(front, { x: "x", y: "y", r: 2.5, className: "front-dot" }),
+            Plot.ruleX(
+              points.filter((p) => p.error),
+              { x: "x", y1: bottom, y2: high, className: "whisker" },
+            ),
+            dots("type", 4.5, "diamond"),
+            dots("beaten", 5),
+            dots("model", 5.5),
+            dots("chosen", 7),
+            Plot.tip([...points, ...front], Plot.pointer({ x: "x", y: "y", title: "tip" })),
+          ],
+        };
+      }}
       finish={(drawing, width) => {
         const at = (axis: "x" | "y", value: number) => drawing.scale(axis)!.apply(value) as number;
         const taken = nameLimits(drawing, limits, box(width), at);
-        taken.push(...front.map((p): Rectangle => [at("x", p.x) - 4, at("y", p.y) - 4, at("x", p.x) + 4, at("y", p.y) + 4]));
-        const placed = points.map((p) => ({
+        taken.push(
+          ...front.map((p): Rectangle => [at("x", p.x) - 4, at("y", p.y) - 4, at("x", p.x) + 4, at("y", p.y) + 4]),
+        );
+        const rank = (p: Point) => (p.role === "chosen" ? -Infinity : at("y", p.y));
+        const ordered = [...points].sort((p, q) => rank(p) - rank(q));
+        const placed = ordered.map((p) => ({
           label: p.name,
           x: at("x", p.x),
           y: at("y", p.y),

@@ -13,7 +13,9 @@ export function TaskSection({ tasks }: { tasks: TaskRow[] }) {
   const flips = (task: TaskRow): Cell[] =>
     isNumber(task.acc_less_first)
       ? [
-          percent(task.right_to_wrong! + task.wrong_to_right!), percent(task.right_to_wrong), percent(task.wrong_to_right),
+          percent(task.right_to_wrong! + task.wrong_to_right!),
+          percent(task.right_to_wrong),
+          percent(task.wrong_to_right),
           `${points(task.acc_less_first)} (${between(task.acc_less_first_interval, points)})`,
         ]
       : [NONE, NONE, NONE, NONE];
@@ -37,11 +39,19 @@ export function TaskSection({ tasks }: { tasks: TaskRow[] }) {
       <Table
         caption="Answers"
         headings={[
-          "Task", "Model", "Questions", "Right (95 %)", "Right by bytes (95 %)",
-          ...(paired ? ["Answers that flipped", "Right to wrong", "Wrong to right", `Points more than ${first} (95 %)`] : []),
+          "Task",
+          "Model",
+          "Questions",
+          "Right (95 %)",
+          "Right by bytes (95 %)",
+          ...(paired
+            ? ["Answers that flipped", "Right to wrong", "Wrong to right", `Points more than ${first} (95 %)`]
+            : []),
         ]}
         rows={tasks.map((task) => [
-          task.name, { text: task.model }, integer(task.total),
+          task.name,
+          { text: task.model },
+          integer(task.total),
           `${percent(task.acc)} (${between(task.acc_interval, percent)})`,
           `${percent(task.acc_norm)} (${between(task.acc_norm_interval, percent)})`,
           ...(paired ? flips(task) : []),
@@ -49,8 +59,8 @@ export function TaskSection({ tasks }: { tasks: TaskRow[] }) {
       />
       {paired && (
         <p class="muted">
-          Flips: questions that {first} answered right and this model does not, and the other way round. They count even where
-          the accuracy stays the same. Differences are taken question by question.
+          Flips: questions that {first} answered right and this model does not, and the other way round. They count even
+          where the accuracy stays the same. Differences are taken question by question.
         </p>
       )}
     </section>

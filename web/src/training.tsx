@@ -65,7 +65,11 @@ export function aboutTune(tune: Tune): [string, string] {
 
 function Losses({ tune }: { tune: Tune }) {
   const span = spanOf(tune.train);
-  const held = tune.held.map(([step, loss]) => ({ step, loss, tip: `held-out loss at step ${step}: ${number(loss, 4)}` }));
+  const held = tune.held.map(([step, loss]) => ({
+    step,
+    loss,
+    tip: `held-out loss at step ${step}: ${number(loss, 4)}`,
+  }));
   const losses = [...tune.train, ...tune.held].map(([, loss]) => loss);
   const low = Math.min(...losses);
   const high = Math.max(...losses);
@@ -85,7 +89,13 @@ function Losses({ tune }: { tune: Tune }) {
         x: { label: "optimizer step", labelArrow: "none", ticks: width < 480 ? 4 : 8 },
         y: { label: null, grid: true, domain: [low < 0.6 * high ? 0 : low, high], nice: true },
         marks: [
-          Plot.text(["loss, nats per token"], { frameAnchor: "top-left", dx: -50, dy: -28, lineAnchor: "top", textAnchor: "start" }),
+          Plot.text(["loss, nats per token"], {
+            frameAnchor: "top-left",
+            dx: -50,
+            dy: -28,
+            lineAnchor: "top",
+            textAnchor: "start",
+          }),
           ...(span > 1 ? [Plot.lineY(tune.train, { x: "0", y: "1", className: "line-raw" })] : []),
           Plot.lineY(movingMean(tune.train, span), { x: "0", y: "1", className: "line-first" }),
           Plot.lineY(tune.held, { x: "0", y: "1", className: "line-second" }),
@@ -110,7 +120,12 @@ export function TrainingSection({ tunes }: { tunes: Tune[] }) {
       {tunes.map((tune) => (
         <>
           <h3>{tune.name}</h3>
-          <Legend items={[["first", "training loss"], ...(tune.held.length ? [["second", "held-out loss"] as [string, string]] : [])]} />
+          <Legend
+            items={[
+              ["first", "training loss"],
+              ...(tune.held.length ? [["second", "held-out loss"] as [string, string]] : []),
+            ]}
+          />
           <Losses tune={tune} />
           <Folded summary="Losses as a table">
             <Table
@@ -119,16 +134,35 @@ export function TrainingSection({ tunes }: { tunes: Tune[] }) {
               rows={rows(about50(tune.train))}
             />
             {tune.held.length > 0 && (
-              <Table caption={`Held-out losses of ${tune.name}`} headings={["Step", "Held-out loss"]} rows={rows(tune.held)} />
+              <Table
+                caption={`Held-out losses of ${tune.name}`}
+                headings={["Step", "Held-out loss"]}
+                rows={rows(tune.held)}
+              />
             )}
           </Folded>
         </>
       ))}
       <Table
         caption="Training runs"
-        headings={["Run", "Steps", "First loss", "Last loss", "Held-out before", "Held-out after", "Tokens", "Tokens/s"]}
+        headings={[
+          "Run",
+          "Steps",
+          "First loss",
+          "Last loss",
+          "Held-out before",
+          "Held-out after",
+          "Tokens",
+          "Tokens/s",
+        ]}
         rows={tunes.map((t) => [
-          t.name, integer(t.train.length), first(t.train), last(t.train), first(t.held), last(t.held), integer(t.tokens),
+          t.name,
+          integer(t.train.length),
+          first(t.train),
+          last(t.train),
+          first(t.held),
+          last(t.held),
+          integer(t.tokens),
           t.seconds > 0 ? number(t.tokens / t.seconds) : NONE,
         ])}
       />

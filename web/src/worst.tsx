@@ -29,8 +29,8 @@ export function WorstSection(props: { worst: Worst[]; of: string }) {
     <section class="worst">
       <h2>What got worse{props.of && `: ${props.of}`}</h2>
       <p>
-        The {props.worst.length} places of the text where the model's predictions are farthest from the reference's: the text
-        before, the token that followed, and both models' three most likely tokens.
+        The {props.worst.length} places of the text where the model's predictions are farthest from the reference's: the
+        text before, the token that followed, and both models' three most likely tokens.
       </p>
       <ol class="examples">
         {props.worst.map((w) => (

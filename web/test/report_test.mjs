@@ -29,7 +29,11 @@ function words(n, seed, letters) {
   return Array.from({ length: n }, word).join(" ");
 }
 const documents = (n, letters) => Array.from({ length: n }, (_, i) => words(180, 100 * i, letters)).join("\n---\n");
-const question = (i) => ({ query: words(3, i, "abc"), choices: [1, 2, 3].map((j) => words(1, 50 * i + j, "abc")), gold: i % 3 });
+const question = (i) => ({
+  query: words(3, i, "abc"),
+  choices: [1, 2, 3].map((j) => words(1, 50 * i + j, "abc")),
+  gold: i % 3,
+});
 
 before(async () => {
   write("one.txt", documents(20, "abcdefghij"));
@@ -37,21 +41,65 @@ before(async () => {
   write("en.txt", words(100, 1, "abcdefghij"));
   write("ko.txt", words(80, 2, "zyxwvutsrq"));
   write("task.jsonl", Array.from({ length: 30 }, (_, i) => JSON.stringify(question(i)) + "\n").join(""));
-  write("log.jsonl", '{"step": 1, "loss": 2.5, "tokens": 9, "seconds": 1}\n{"step": 2, "loss": 2.25}\n{"step": 2, "eval_loss": 2.4}\n');
+  write(
+    "log.jsonl",
+    '{"step": 1, "loss": 2.5, "tokens": 9, "seconds": 1}\n{"step": 2, "loss": 2.25}\n{"step": 2, "eval_loss": 2.4}\n',
+  );
   const texts = ["--text", "en=en.txt", "--text", "ko=ko.txt", "--task", "quiz=task.jsonl", "-c", 32, "-t", 1];
   const out = (name) => ["--json", `${name}.json`, "--report", `${name}.html`];
-  thimble("fit", join(MODELS, "llama_bias_tied"), "-o", "small.gguf", "--size", "60kB", "--calibration", "one.txt", "--calibration",
-          "ko=two.txt", "--calibration-tokens", 4096, "--cache", "cache", "-t", 1, ...out("fit"));
+  thimble(
+    "fit",
+    join(MODELS, "llama_bias_tied"),
+    "-o",
+    "small.gguf",
+    "--size",
+    "60kB",
+    "--calibration",
+    "one.txt",
+    "--calibration",
+    "ko=two.txt",
+    "--calibration-tokens",
+    4096,
+    "--cache",
+    "cache",
+    "-t",
+    1,
+    ...out("fit"),
+  );
   thimble("eval", join(MODELS, "llama"), "--reference", join(MODELS, "llama_rope_linear"), ...texts, ...out("eval"));
-  thimble("compare", join(MODELS, "llama"), `other=${join(MODELS, "llama_rope_linear")}`, `third=${join(MODELS, "llama_rope_llama3")}`,
-          "--reference", join(MODELS, "llama_rope_llama3"), ...texts, ...out("compare"));
+  thimble(
+    "compare",
+    join(MODELS, "llama"),
+    `other=${join(MODELS, "llama_rope_linear")}`,
+    `third=${join(MODELS, "llama_rope_llama3")}`,
+    "--reference",
+    join(MODELS, "llama_rope_llama3"),
+    ...texts,
+    ...out("compare"),
+  );
   thimble("eval", join(MODELS, "llama"), "--task", "task.jsonl", "-t", 1, ...out("tasks"));
-  for (const name of ["fit", "eval", "compare", "tasks"]) json[name] = JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8"));
+  for (const name of ["fit", "eval", "compare", "tasks"])
+    json[name] = JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8"));
   const evil = structuredClone(json.eval);
   evil.name = evil.worst[0].next = evil.worst[0].context = evil.worst[0].model[0].token = EVIL;
   write("evil.json", JSON.stringify(evil));
-  thimble("report", "evil.json", "eval.json", "fit.json", "compare.json", "--tune", "log.jsonl", "-o", "joined.html", "--title", EVIL);
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+  thimble(
+    "report",
+    "evil.json",
+    "eval.json",
+    "fit.json",
+    "compare.json",
+    "--tune",
+    "log.jsonl",
+    "-o",
+    "joined.html",
+    "--title",
+    EVIL,
+  );
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox"],
+  });
 });
 after(async () => {
   await browser?.close();
@@ -75,7 +123,11 @@ async function open(name, options = {}) {
 }
 
 /** The first number of a text, as the page writes numbers. */
-const find = (text) => text.replaceAll(",", "").replaceAll("−", "-").match(/-?\d+(\.(\d+))?/);
+const find = (text) =>
+  text
+    .replaceAll(",", "")
+    .replaceAll("−", "-")
+    .match(/-?\d+(\.(\d+))?/);
 const parse = (text) => Number(find(text)[0]);
 /** Whether a text begins with the value, rounded to the decimals that are shown. */
 function assertShows(text, value, what) {
@@ -115,7 +167,9 @@ function assertPlaced(places, xs, ys) {
 async function assertNoOverflow(page, name) {
   const [wide, seen, nodes] = await page.evaluate(() => {
     const { scrollWidth, clientWidth } = document.documentElement;
-    const beyond = [...document.querySelectorAll("body *")].filter((n) => n.getBoundingClientRect().right > clientWidth + 1);
+    const beyond = [...document.querySelectorAll("body *")].filter(
+      (n) => n.getBoundingClientRect().right > clientWidth + 1,
+    );
     const names = beyond.filter((n) => !n.closest(".scroll")).map((n) => `${n.tagName} ${n.textContent.slice(0, 60)}`);
     return [scrollWidth, clientWidth, names];
   });
@@ -126,10 +180,14 @@ async function assertNamesApart(page) {
   const overlaps = await page.evaluate(() => {
     const found = [];
     for (const svg of document.querySelectorAll("svg")) {
-      const boxes = [...svg.querySelectorAll("text.name")].map((text) => [text.textContent, text.getBoundingClientRect()]);
+      const boxes = [...svg.querySelectorAll("text.name")].map((text) => [
+        text.textContent,
+        text.getBoundingClientRect(),
+      ]);
       for (const [i, [a, p]] of boxes.entries()) {
         for (const [b, q] of boxes.slice(i + 1)) {
-          if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 3 && q.top < p.bottom - 3) found.push(`${a} and ${b}`);
+          if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 3 && q.top < p.bottom - 3)
+            found.push(`${a} and ${b}`);
         }
       }
     }
@@ -140,7 +198,10 @@ async function assertNamesApart(page) {
 
 async function assertSources(page, inputs, command) {
   const rows = await tableRows(page, "Every input, with its SHA-256");
-  assert.deepEqual(rows.map((row) => row["SHA-256"]), inputs.map((input) => input.sha256));
+  assert.deepEqual(
+    rows.map((row) => row["SHA-256"]),
+    inputs.map((input) => input.sha256),
+  );
   assert.equal(await page.locator(".command").textContent(), command);
 }
 
@@ -148,12 +209,22 @@ test("fit: the Pareto picture", async () => {
   const page = await open("fit");
   const { fit } = json;
   const picture = page.locator(".fit-pareto");
-  assertPlaced(await dots(picture, "front-dot"), fit.front.map((p) => p.bytes), fit.front.map((p) => p.kld));
-  assertPlaced(await dots(picture, "type-dot"), fit.types.map((t) => t.bytes), fit.types.map((t) => t.kld));
+  assertPlaced(
+    await dots(picture, "front-dot"),
+    fit.front.map((p) => p.bytes),
+    fit.front.map((p) => p.kld),
+  );
+  assertPlaced(
+    await dots(picture, "type-dot"),
+    fit.types.map((t) => t.bytes),
+    fit.types.map((t) => t.kld),
+  );
   assert.equal((await dots(picture, "chosen-dot")).length, 1);
   const names = await picture.locator("text.name").allTextContents();
   assert.deepEqual(names.sort(), ["small.gguf", "at most 60.00 kB", ...fit.types.map((t) => t.type)].sort());
-  const [limit] = await picture.locator(".limit line, line.limit").evaluateAll((lines) => lines.map((l) => l.getBoundingClientRect().x));
+  const [limit] = await picture
+    .locator(".limit line, line.limit")
+    .evaluateAll((lines) => lines.map((l) => l.getBoundingClientRect().x));
   const [chosen] = await dots(picture, "chosen-dot");
   assert.ok(chosen.x <= limit + 1, "the file is within its goal");
   await page.close();
@@ -163,7 +234,8 @@ test("fit: a cell for each matrix", async () => {
   const page = await open("fit");
   const matrices = json.fit.tensors.filter((t) => t.shape.length > 1);
   const map = page.locator(".fit-map");
-  const strengths = (name) => map.locator(`.${name} > rect`).evaluateAll((cells) => cells.map((c) => Number(c.getAttribute("fill-opacity"))));
+  const strengths = (name) =>
+    map.locator(`.${name} > rect`).evaluateAll((cells) => cells.map((c) => Number(c.getAttribute("fill-opacity"))));
   const bits = await strengths("cell-first");
   assert.equal(bits.length, matrices.length);
   const strongest = (values) => values.indexOf(Math.max(...values));
@@ -185,7 +257,10 @@ test("fit: scores, documents, hashes", async () => {
   const page = await open("fit");
   const { fit } = json;
   const rows = await tableRows(page, "Scores");
-  const scores = fit.selection.flatMap((s, i) => [["chosen by", s], ["scored on", fit.scoring[i]]]);
+  const scores = fit.selection.flatMap((s, i) => [
+    ["chosen by", s],
+    ["scored on", fit.scoring[i]],
+  ]);
   assert.equal(rows.length, scores.length);
   scores.forEach(([share, score], i) => {
     assert.deepEqual([rows[i].Text, rows[i].Share], [score.text, share]);
@@ -195,7 +270,10 @@ test("fit: scores, documents, hashes", async () => {
   });
   assert.equal((await dots(page.locator(".fit-scores"), "model-dot")).length, scores.length);
   const dealt = await tableRows(page, "How the documents of each text were dealt");
-  assert.deepEqual(dealt.map((row) => Object.values(row)), fit.texts.map((t) => [t.name, t.calibration, t.selection, t.scoring].map(String)));
+  assert.deepEqual(
+    dealt.map((row) => Object.values(row)),
+    fit.texts.map((t) => [t.name, t.calibration, t.selection, t.scoring].map(String)),
+  );
   await assertSources(page, fit.inputs, fit.command);
   await page.close();
 });
@@ -208,7 +286,10 @@ test("eval: figures, texts, tasks, layers", async () => {
   assertShows(figures.Perplexity, e.ppl, "perplexity");
   assertShows(figures["KL mean"], e.kld_mean, "KL");
   const texts = await tableRows(page, "Each text on its own");
-  assert.deepEqual(texts.map((row) => row.Text), ["en", "ko"]);
+  assert.deepEqual(
+    texts.map((row) => row.Text),
+    ["en", "ko"],
+  );
   e.texts.forEach((text, i) => {
     assertShows(texts[i].Perplexity, text.ppl, text.name);
     assertShows(texts[i]["KL mean (95 %)"], text.kld_mean, text.name);
@@ -218,7 +299,9 @@ test("eval: figures, texts, tasks, layers", async () => {
   assert.equal(await page.locator("#layers .cell-first > rect").count(), e.layers.length);
   assert.equal(await page.locator(".example").count(), e.worst.length);
   const guesses = await page.locator(".example .share").allTextContents();
-  e.worst.flatMap((w) => [...w.reference, ...w.model]).forEach((guess, i) => assertShows(guesses[i], 100 * guess.p, `guess ${i}`));
+  e.worst
+    .flatMap((w) => [...w.reference, ...w.model])
+    .forEach((guess, i) => assertShows(guesses[i], 100 * guess.p, `guess ${i}`));
   await assertSources(page, e.inputs, e.command);
   await page.close();
 });
@@ -238,7 +321,8 @@ test("compare: rows, points, flips", async () => {
     assert.deepEqual([rows[i].Text, rows[i].Model], [row.text, row.model]);
     assertShows(rows[i]["KL mean (95 %)"], row.kld_mean, `KL of ${row.model} on ${row.text}`);
     assertShows(rows[i].Perplexity, row.ppl, `perplexity of ${row.model} on ${row.text}`);
-    if (row.kld_less_first !== null) assertShows(rows[i]["KL more than llama (95 %)"], row.kld_less_first, `difference of ${row.model}`);
+    if (row.kld_less_first !== null)
+      assertShows(rows[i]["KL more than llama (95 %)"], row.kld_less_first, `difference of ${row.model}`);
   });
   const picture = page.locator(".compare-pareto");
   const count = async () => (await dots(picture, "model-dot")).length + (await dots(picture, "beaten-dot")).length;
@@ -266,7 +350,9 @@ test("markup in what was measured stays text", async () => {
   assert.ok((await example.locator(".token").allTextContents()).includes(EVIL));
   assert.equal(await page.locator("script").count(), 2); // the data and the page's own
   assert.equal(await page.locator("#training svg").count(), 1);
-  assert.ok((await page.locator("header").textContent()).includes("2 evaluations, 1 fit, 1 comparison, 1 training run"));
+  assert.ok(
+    (await page.locator("header").textContent()).includes("2 evaluations, 1 fit, 1 comparison, 1 training run"),
+  );
   await page.close();
 });
 
@@ -288,7 +374,9 @@ for (const [look, options] of Object.entries({
 test("the dark page is dark", async () => {
   const lightness = async (options) => {
     const page = await open("fit", options);
-    const colours = await page.evaluate(() => ["backgroundColor", "color"].map((key) => getComputedStyle(document.body)[key]));
+    const colours = await page.evaluate(() =>
+      ["backgroundColor", "color"].map((key) => getComputedStyle(document.body)[key]),
+    );
     await page.close();
     return colours.map((colour) => parse(colour));
   };
