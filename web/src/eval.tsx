@@ -372,9 +372,7 @@ export function EvalSections({ evals }: { evals: NamedEval[] }) {
       <TextsSection evals={evals} />
       <TaskSection tasks={tasks} />
       <MatchSection evals={evals} />
-      {evals.map((e) => (
-        <WorstSection worst={e.worst ?? []} of={evals.length > 1 ? e.name : ""} />
-      ))}
+      <WorstSection models={evals} />
       <LayerSection evals={evals} />
     </>
   );

@@ -148,11 +148,13 @@ function ScoreSection({ fit }: { fit: Fit }) {
     <section class="fit-scores">
       <h2>Scores of each text</h2>
       <p>
-        Documents were dealt to three purposes and none serves two: weights were rounded by what is calibrated on, types
-        chosen by a second share, and the file scored on a third, which had no part in making it.
+        Documents are dealt to three purposes, of ten documents eight, one and one, and none serves two: weights are
+        rounded by what is calibrated on, types chosen by the second share, and the file scored on the third, which had
+        no part in making it.
         {texts.length > 0 &&
           ` Of ${count(total("calibration") + total("selection") + total("scoring"), "document")}: ${integer(total("calibration"))} ` +
-            `calibrated on, ${integer(total("selection"))} chosen by, ${integer(total("scoring"))} scored on.`}
+            `to calibrate on (as far as the limit of tokens goes), ${integer(total("selection"))} to choose by, ` +
+            `${integer(total("scoring"))} to score on.`}
       </p>
       <Intervals
         title="KL divergence from the original on each text, with 95 % intervals"
@@ -182,7 +184,7 @@ function ScoreSection({ fit }: { fit: Fit }) {
       {texts.length > 0 && (
         <Table
           caption="How the documents of each text were dealt"
-          headings={["Text", "Calibrated on", "Chosen by", "Scored on"]}
+          headings={["Text", "To calibrate on", "To choose by", "To score on"]}
           rows={texts.map((t) => [t.name, integer(t.calibration), integer(t.selection), integer(t.scoring)])}
         />
       )}

@@ -59,7 +59,7 @@ export function Intervals(props: {
         const marginLeft = Math.min(longest * LETTER + 14, Math.round(width * 0.36));
         const letters = Math.floor((marginLeft - 10) / LETTER);
         const clip = (name: string) => (name.length > letters ? name.slice(0, letters - 1) + "…" : name);
-        const axis = axisOf("x", x, width, props.xTitle);
+        const axis = axisOf("x", x, width - marginLeft - 70, props.xTitle);
         const left = { frameAnchor: "left" as const, textAnchor: "start" as const, dx: -marginLeft };
         return {
           height: places.length * ROW + 54,

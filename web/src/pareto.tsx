@@ -84,8 +84,8 @@ export function Pareto(props: {
       title={props.title}
       caption={props.caption}
       draw={(width) => {
-        const across = axisOf("x", x, width, props.xTitle);
-        const up = axisOf("y", y, width, null);
+        const across = axisOf("x", x, width - 74, props.xTitle);
+        const up = axisOf("y", y, 580, null);
         return {
           height: 366,
           marginLeft: 56,

@@ -38,14 +38,14 @@ export function scaleOf(values: number[], isLog: boolean, fromZero = false): Sca
 const isPower = (v: number) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9;
 
 /**
- * A scale and its axis, on a phone with fewer ticks. The labels are texts of their own, as Plot leaves some of a
- * logarithmic scale's out.
+ * A scale and its axis, with as many ticks as `room` in pixels allows. The labels are texts of their own, as Plot
+ * leaves some of a logarithmic scale's out.
  */
-export function axisOf(axis: "x" | "y", { ticks, tickFormat, ...scale }: Scale, width: number, label: string | null) {
-  const narrow = axis === "x" && width < 480;
+export function axisOf(axis: "x" | "y", { ticks, tickFormat, ...scale }: Scale, room: number, label: string | null) {
+  const narrow = axis === "x" && room < 400;
   const powers = (ticks ?? []).filter(isPower);
   const options = {
-    ticks: ticks ? (narrow && powers.length > 1 ? powers : ticks) : narrow ? 4 : 8,
+    ticks: ticks ? (narrow && powers.length > 1 ? powers : ticks) : Math.min(8, Math.max(2, Math.floor(room / 70))),
     ...(tickFormat && { text: tickFormat }),
     label,
     labelArrow: "none" as const,

@@ -1,5 +1,6 @@
 // The positions where a model is farthest from its reference.
 import { number, percent } from "./numbers";
+import { Folded } from "./parts";
 import type { Guess, Worst } from "./records";
 
 const visible = (token: string) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥");
@@ -23,11 +24,9 @@ function Guesses(props: { whose: string; guesses: Guess[]; next: string }) {
   );
 }
 
-export function WorstSection(props: { worst: Worst[]; of: string }) {
-  if (props.worst.length === 0) return null;
+function Examples(props: { worst: Worst[] }) {
   return (
-    <section class="worst">
-      <h2>What got worse{props.of && `: ${props.of}`}</h2>
+    <>
       <p>
         The {props.worst.length} places of the text where the model's predictions are farthest from the reference's: the
         text before, the token that followed, and both models' three most likely tokens.
@@ -50,6 +49,26 @@ export function WorstSection(props: { worst: Worst[]; of: string }) {
         ))}
       </ol>
       <p class="muted">Marked: the token that followed. Bold: a guess that equals it. ↵ is a new line.</p>
+    </>
+  );
+}
+
+/** Of each model with examples; of several, folded. */
+export function WorstSection(props: { models: { name: string; worst?: Worst[] }[] }) {
+  const shown = props.models.flatMap(({ name, worst }) => (worst && worst.length > 0 ? [{ name, worst }] : []));
+  if (shown.length === 0) return null;
+  return (
+    <section class="worst">
+      <h2>What got worse</h2>
+      {props.models.length === 1 ? (
+        <Examples worst={shown[0].worst} />
+      ) : (
+        shown.map(({ name, worst }) => (
+          <Folded summary={`${name}: its ${worst.length} worst places`}>
+            <Examples worst={worst} />
+          </Folded>
+        ))
+      )}
     </section>
   );
 }
