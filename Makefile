@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 # The first build shows its progress; later ones speak only when something is wrong.
 NINJA_FLAGS ?= $(if $(wildcard $(BUILD)/bin/thimble),--quiet)
 
-.PHONY: help setup build demo test test-arm64 bench bench-peers peers lint lint-full asan clean
+.PHONY: help setup build demo test test-arm64 bench bench-peers peers web lint lint-full asan clean
 help:
 	@echo "make demo       shrink, prove, teach and run a small model, start to end"
 	@echo "make test       build and run all tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench      measure speed on this machine"
 	@echo "make bench-peers  measure Thimble against llama.cpp on the same files: docs/performance.md"
 	@echo "make peers      a Python environment with the tools that we compare with (bench/peers/venv)"
+	@echo "make web        build the report page from web/src into web/dist/report.html (needs Node; the program does not)"
 	@echo "make lint       format, includes, scripts, clang-tidy on what changed (lint-full: on everything)"
 	@echo "make asan       the tests under the address and undefined-behaviour sanitizers"
 	@echo "make setup      only install what is missing; make clean removes build/ and out/"
@@ -57,6 +58,10 @@ bench-peers: build
 
 peers: setup
 	@tools/setup_peers.sh
+
+web:
+	@tools/setup_web.sh
+	@cd web && npm run --silent build
 
 lint: setup $(BUILD)/build.ninja
 	@tools/lint.sh

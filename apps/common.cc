@@ -122,18 +122,23 @@ void CalibrationFlags::Add(CLI::App& command) {
       ->capture_default_str();
 }
 
-Result<CalibrationOptions> CalibrationFlags::Resolve() const {
+Result<CalibrationOptions> CalibrationFlags::Resolve(std::vector<EvalInput>* inputs) const {
   CalibrationOptions options{.cache_dir = cache};
   if (tokens > 0) options.max_tokens = tokens;
   if (texts.empty()) {
     ASSIGN_OR_RETURN(options.texts, DefaultTexts());
+    for (const TextPart& part : options.texts) {
+      NamedText text{{part.name, "built-in text: " + part.name}, {}};
+      for (const std::string& document : part.documents) text.text += document;
+      if (inputs != nullptr) inputs->push_back(HashText(text));
+    }
   }
-  ASSIGN_OR_RETURN(const std::vector<NamedFile> files, ParseNamedFiles(texts, "--calibration"));
-  for (const NamedFile& file : files) {
-    ASSIGN_OR_RETURN(const std::string content, ReadTextOrStdin(file.path));
-    ASSIGN_OR_RETURN(TextPart part, ParseTextPart(file.path, content));
-    part.name = file.name;
+  ASSIGN_OR_RETURN(const std::vector<NamedText> files, ReadTexts(texts, "--calibration"));
+  for (const NamedText& file : files) {
+    ASSIGN_OR_RETURN(TextPart part, ParseTextPart(file.file.path, file.text));
+    part.name = file.file.name;
     options.texts.push_back(std::move(part));
+    if (inputs != nullptr) inputs->push_back(HashText(file));
   }
   return options;
 }

@@ -19,6 +19,8 @@
 
 namespace thimble {
 
+struct EvalInput;  // eval/record.h
+
 // A command registers its flags and what to run; the exit status is 0, or 1 after an error was printed.
 void AddInspect(CLI::App& app);
 void AddConvert(CLI::App& app);
@@ -58,7 +60,8 @@ struct CalibrationFlags {
   int64_t tokens = 0;
   std::string cache;
   void Add(CLI::App& command);
-  Result<CalibrationOptions> Resolve() const;
+  // `inputs`, if given, gets a hash of each text; of one that is built in, of its documents.
+  Result<CalibrationOptions> Resolve(std::vector<EvalInput>* inputs = nullptr) const;
 };
 
 // --cache-type-k and -v. The names -ctk and -ctv, which CLI11 does not allow, are replaced in main().

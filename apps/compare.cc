@@ -11,10 +11,11 @@ namespace {
 
 struct CompareFlags {
   std::vector<std::string> models, texts, tasks;
-  std::string reference, json;
+  std::string reference;
   int64_t n_ctx = 512, max_windows = 0, top_k = kReferenceTopK;
   ComputeFlags compute;
   KvFlags kv;
+  RecordFlags record;
 };
 
 ProgressFn ProgressOf(const std::string& name) {
@@ -66,6 +67,12 @@ Result<ComparedModel> MeasureModel(const CompareFlags& flags, const Context& ctx
   return model;
 }
 
+std::string Joined(const std::vector<ComparedModel>& models) {
+  std::string names;
+  for (const ComparedModel& model : models) names += (names.empty() ? "" : ", ") + model.name;
+  return names;
+}
+
 Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
   if (flags.texts.empty() && flags.tasks.empty()) {
     return MakeError(ErrorCode::kInvalidArgument,
@@ -97,8 +104,7 @@ Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
     comparison.models.push_back(std::move(*model));
   }
   fmt::print("{}", ToMarkdown(comparison));
-  if (flags.json.empty()) return {};
-  return WriteFileAtomically(flags.json, DumpJson(ToJson(comparison), 1) + "\n");
+  return flags.record.Write(ToJson(comparison), "Comparison of " + Joined(comparison.models));
 }
 
 }  // namespace
@@ -125,7 +131,7 @@ void AddCompare(CLI::App& app) {
           "of the others")
       ->check(CLI::Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
-  command->add_option("--json", flags->json, "Write the figures here");
+  flags->record.Add(*command);
   flags->kv.Add(*command);
   flags->compute.Add(*command);
   command->callback(Runs([command, flags] { return RunCompare(*flags, CommandLine(*command)); }));

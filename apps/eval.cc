@@ -15,12 +15,13 @@ namespace thimble {
 namespace {
 
 struct EvalFlags {
-  std::string model, reference, save_reference, data, json, report, name;
+  std::string model, reference, save_reference, data, name;
   std::vector<std::string> texts, tasks;
   int64_t n_ctx = 512, max_windows = 0, top_k = kReferenceTopK, max_tokens = 128;
   ComputeFlags compute;
   KvFlags kv;
   AdapterFlags adapters;
+  RecordFlags record;
 };
 
 void PrintPerplexity(const PerplexityResult& p) {
@@ -161,13 +162,7 @@ Status RunEval(const EvalFlags& flags, const std::string& command_line) {
   RETURN_IF_ERROR(MeasureTasks(flags, tasks, ctx, loaded, adapters, record));
   if (!flags.data.empty()) RETURN_IF_ERROR(MeasureData(flags, ctx, loaded, adapters, record));
   PrintRecord(record);
-  const Json json = ToJson(record);
-  if (!flags.json.empty()) RETURN_IF_ERROR(WriteFileAtomically(flags.json, DumpJson(json, 1) + "\n"));
-  if (!flags.report.empty()) {
-    ASSIGN_OR_RETURN(const std::string page, RenderReport({.evals = {json}, .title = record.name}));
-    RETURN_IF_ERROR(WriteFileAtomically(flags.report, page));
-  }
-  return {};
+  return flags.record.Write(ToJson(record), record.name);
 }
 
 // "run" for run/log.jsonl, "log" for log.jsonl.
@@ -213,8 +208,7 @@ void AddEval(CLI::App& app) {
   command->add_option("-n,--n-predict", flags->max_tokens, "Tokens of an answer at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--json", flags->json, "Write the figures here");
-  command->add_option("--report", flags->report, "Write an HTML page here; thimble report joins several");
+  flags->record.Add(*command);
   command->add_option("--name", flags->name, "What pictures and tables call the model (default: its file)");
   flags->adapters.Add(*command);
   flags->kv.Add(*command);
@@ -233,21 +227,22 @@ void AddEval(CLI::App& app) {
 
 void AddReport(CLI::App& app) {
   struct Flags {
-    std::vector<std::string> evals, tunes;
+    std::vector<std::string> records, tunes;
     std::string output, title;
   };
-  auto* command = app.add_subcommand("report", "Join evaluations and training runs into one HTML page");
+  auto* command = app.add_subcommand(
+      "report", "Join what several commands measured, and training runs, into one HTML page");
   auto flags = std::make_shared<Flags>();
-  command->add_option("EVAL", flags->evals, "What thimble eval --json wrote");
+  command->add_option("RECORD", flags->records, "What thimble eval, fit or compare wrote with --json");
   command->add_option("--tune", flags->tunes, "A training run's log.jsonl, or its folder; repeatable");
   command->add_option("-o,--output", flags->output, "The page")->required();
   command->add_option("--title", flags->title, "Its title")->default_val("Thimble report");
   command->callback(Runs([flags]() -> Status {
-    ReportInput input{.evals = {}, .tunes = {}, .title = flags->title};
-    for (const std::string& path : flags->evals) {
-      ASSIGN_OR_RETURN(Json eval, ReadJsonFile(path));
-      RETURN_IF_ERROR(CheckEval(eval, path));
-      input.evals.push_back(std::move(eval));
+    ReportInput input{.records = {}, .tunes = {}, .title = flags->title};
+    for (const std::string& path : flags->records) {
+      ASSIGN_OR_RETURN(Json record, ReadJsonFile(path));
+      RETURN_IF_ERROR(CheckRecord(record, path));
+      input.records.push_back(std::move(record));
     }
     for (std::filesystem::path path : flags->tunes) {
       if (std::filesystem::is_directory(path)) path /= "log.jsonl";

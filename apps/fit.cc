@@ -5,22 +5,26 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <filesystem>
 #include <map>
 
 #include "apps/common.h"
+#include "apps/scoring.h"
 #include "base/clock.h"
+#include "formats/model_hash.h"
 
 namespace thimble {
 namespace {
 
 struct FitFlags {
-  std::string in, out, size, ram, json;
+  std::string in, out, size, ram;
   double bits_per_weight = 0, min_top1 = 0, minutes = 0;
   std::vector<std::string> max_kld, types;
   int64_t ctx_size = 4096;
   CalibrationFlags calibration;
   ComputeFlags compute;
   KvFlags kv;
+  RecordFlags record;
 };
 
 // "80MB", "1.2 GiB", "91900000"; in any case.
@@ -71,9 +75,9 @@ Result<FitGoal> GoalOf(const FitFlags& flags) {
   return goal;
 }
 
-Result<FitOptions> OptionsOf(const FitFlags& flags) {
+Result<FitOptions> OptionsOf(const FitFlags& flags, std::vector<EvalInput>& inputs) {
   FitOptions options;
-  ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve());
+  ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve(&inputs));
   options.ram_ctx = flags.ctx_size;
   options.calibration.max_seconds = 30 * flags.minutes;
   for (const std::string& name : flags.types) {
@@ -108,6 +112,20 @@ Json ScoresJson(const std::vector<PartScore>& scores) {
   return rows;
 }
 
+// Of the matrices with more than one type to choose from, those whose rows K- and IQ-types cannot hold.
+struct NarrowCount {
+  int64_t narrow = 0, matrices = 0;
+};
+NarrowCount NarrowMatrices(const Fit& fit) {
+  NarrowCount count;
+  for (size_t i = 0; i < fit.costs().size(); ++i) {
+    if (fit.costs()[i].choices.size() == 1) continue;
+    ++count.matrices;
+    count.narrow += fit.plan().tensors[i].source.row_size() % 256 != 0;
+  }
+  return count;
+}
+
 void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
   const uint64_t before = FileBytes(fit.plan().source);
   fmt::print("{}: {} -> {} ({:.1f} %), {:.2f} bits per weight\n", flags.out,
@@ -119,7 +137,6 @@ void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
     double kld = 0;
   };
   std::map<std::string, Row> rows;
-  int64_t narrow = 0, matrices = 0;
   for (size_t i = 0; i < fit.costs().size(); ++i) {
     const TensorCosts& t = fit.costs()[i];
     const ExportTensor& tensor = fit.plan().tensors[i];
@@ -128,16 +145,13 @@ void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
     ++row.tensors;
     row.weights += tensor.source.n_elements();
     row.kld += chosen.kld;
-    if (t.choices.size() == 1) continue;
-    ++matrices;
-    narrow += tensor.source.row_size() % 256 != 0;
   }
   fmt::print("\n{:<10}{:>9}{:>14}{:>15}\n", "type", "tensors", "weights", "expected KL");
   for (const auto& [name, row] : rows) {
     fmt::print("{:<10}{:>9}{:>12.1f} %{:>15.4f}\n", name, row.tensors,
                100.0 * static_cast<double>(row.weights) / static_cast<double>(r.stats.n_weights), row.kld);
   }
-  if (narrow > 0) {
+  if (const auto [narrow, matrices] = NarrowMatrices(fit); narrow > 0) {
     fmt::print(
         "{} of {} matrices have rows that are not multiples of 256: no K- or IQ-type but IQ4_NL can hold "
         "them\n",
@@ -154,24 +168,67 @@ void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
   PrintScores("text kept to score", r.scoring);
 }
 
-Json ToJson(const Fit& fit, const FitFlags& flags, const FitResult& r, double seconds,
-            const std::string& command) {
+Json ToJson(const FitGoal& goal) {
+  Json json = Json::object();
+  if (goal.file_bytes) json["bytes"] = *goal.file_bytes;
+  if (goal.ram_bytes) json["ram_bytes"] = *goal.ram_bytes;
+  if (goal.bits_per_weight) json["bits_per_weight"] = *goal.bits_per_weight;
+  for (const auto& [text, most] : goal.max_kld) json["max_kld"][text.empty() ? "all" : text] = most;
+  if (goal.min_top1) json["min_top1"] = *goal.min_top1;
+  return json;
+}
+
+// How many documents of each text serve each purpose.
+Json TextsJson(const std::vector<TextPart>& texts) {
+  Json rows = Json::array();
+  for (const TextPart& text : texts) {
+    const auto count = [&](TextPurpose purpose) { return Deal(text, purpose).documents.size(); };
+    rows.push_back({{"name", text.name},
+                    {"calibration", count(TextPurpose::kCalibration)},
+                    {"selection", count(TextPurpose::kSelection)},
+                    {"scoring", count(TextPurpose::kScoring)}});
+  }
+  return rows;
+}
+
+Json TensorsJson(const Fit& fit, const FitResult& r) {
   Json tensors = Json::array();
   for (size_t i = 0; i < fit.costs().size(); ++i) {
     const TensorCosts& t = fit.costs()[i];
     const TypeCost& chosen = t.choices[r.choice.choice[i]];
     tensors.push_back({{"name", t.name},
                        {"type", Name(chosen.type)},
+                       {"shape", fit.plan().tensors[i].shape()},
+                       {"weights", r.stats.tensors[i].n_weights},
                        {"bytes", chosen.bytes},
                        {"expected_kld", chosen.kld},
                        {"relative_error", r.stats.tensors[i].relative_error()}});
   }
-  Json front = Json::array();
+  return tensors;
+}
+
+Json ToJson(const Fit& fit, const FitFlags& flags, const FitGoal& goal, const FitOptions& options,
+            const std::vector<EvalInput>& inputs, const FitResult& r, double seconds,
+            const std::string& command) {
+  Json front = Json::array(), types = Json::array();
   for (const Fit::FrontPoint& point : fit.Front(24))
     front.push_back({{"bytes", point.file_bytes}, {"kld", point.kld}});
-  return {{"command", command},
+  for (const auto& [type, n_other, point] : fit.TypePoints()) {
+    types.push_back(
+        {{"type", Name(type)}, {"bytes", point.file_bytes}, {"kld", point.kld}, {"other", n_other}});
+  }
+  const EvalInput model{flags.in, static_cast<int64_t>(FileBytes(fit.plan().source)),
+                        HashModel(fit.plan().source)};
+  Json hashes = {ToJson(model)};
+  for (const EvalInput& input : inputs) hashes.push_back(ToJson(input));
+  const auto [narrow, matrices] = NarrowMatrices(fit);
+  return {{"kind", "fit"},
+          {"command", command},
+          {"thimble_version", THIMBLE_VERSION},
           {"model", flags.in},
+          {"model_bytes", model.bytes},
           {"output", flags.out},
+          {"goal", ToJson(goal)},
           {"bytes", r.file_bytes},
           {"bits_per_weight", r.stats.bits_per_weight()},
           {"expected_kld", r.predicted_kld},
@@ -181,18 +238,27 @@ Json ToJson(const Fit& fit, const FitFlags& flags, const FitResult& r, double se
           {"expected_ram_bytes", r.ram_bytes},
           {"selection", ScoresJson(r.selection)},
           {"scoring", ScoresJson(r.scoring)},
+          {"texts", TextsJson(options.calibration.texts)},
+          {"ctx_size", options.calibration.n_ctx},
           {"front", front},
-          {"tensors", tensors},
+          {"types", types},
+          {"matrices", matrices},
+          {"narrow_matrices", narrow},
+          {"tensors", TensorsJson(fit, r)},
+          {"inputs", hashes},
           {"seconds", seconds}};
 }
 
 Status RunFit(FitFlags& flags, const std::string& command) {
   const double begin = Seconds();
   ASSIGN_OR_RETURN(const FitGoal goal, GoalOf(flags));
-  ASSIGN_OR_RETURN(FitOptions options, OptionsOf(flags));
+  std::vector<EvalInput> inputs;
+  ASSIGN_OR_RETURN(FitOptions options, OptionsOf(flags, inputs));
   ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
   RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
-  if (!flags.json.empty()) RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.json));
+  for (const std::string& path : {flags.record.json, flags.record.report}) {
+    if (!path.empty()) RETURN_IF_ERROR(CheckOutputFile(flags.in, path));
+  }
   for (const auto& [name, most] : goal.max_kld) {
     const auto& texts = options.calibration.texts;
     if (name.empty() || std::ranges::find(texts, name, &TextPart::name) != texts.end()) continue;
@@ -218,11 +284,8 @@ Status RunFit(FitFlags& flags, const std::string& command) {
   Print(*fit, flags, *result);
   const double seconds = Seconds() - begin;
   fmt::print("\n{:.1f} s; calibration and costs are kept in {}\n", seconds, fit->cache_path());
-  if (!flags.json.empty()) {
-    return WriteFileAtomically(flags.json,
-                               DumpJson(ToJson(*fit, flags, *result, seconds, command), 1) + "\n");
-  }
-  return {};
+  return flags.record.Write(ToJson(*fit, flags, goal, options, inputs, *result, seconds, command),
+                            std::filesystem::path(flags.out).filename());
 }
 
 }  // namespace
@@ -256,7 +319,7 @@ void AddFit(CLI::App& app) {
   flags->kv.Add(*command);
   command->add_option("--minutes", flags->minutes, "Calibrate no longer than half of them")
       ->check(CLI::PositiveNumber);
-  command->add_option("--json", flags->json, "Write the figures here");
+  flags->record.Add(*command);
   command->add_option("-t,--threads", flags->compute.threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));
   command->footer(

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/file.h"
 #include "base/sha256.h"
 #include "eval/perplexity.h"
+#include "eval/report.h"
 #include "formats/model_hash.h"
 
 namespace thimble {
@@ -101,6 +103,18 @@ SavedReference NewReference(const Model& model, int64_t n_ctx, int64_t top_k) {
                          .vocab_size = vocab_size,
                          .top_k = std::min(top_k, vocab_size),
                          .n_tail = top_k});
+}
+
+void RecordFlags::Add(CLI::App& command) {
+  command.add_option("--json", json, "Write the figures here");
+  command.add_option("--report", report, "Write an HTML page here; thimble report joins several");
+}
+
+Status RecordFlags::Write(const Json& record, const std::string& title) const {
+  if (!json.empty()) RETURN_IF_ERROR(WriteFileAtomically(json, DumpJson(record, 1) + "\n"));
+  if (report.empty()) return {};
+  ASSIGN_OR_RETURN(const std::string page, RenderReport({.records = {record}, .tunes = {}, .title = title}));
+  return WriteFileAtomically(report, page);
 }
 
 }  // namespace thimble

@@ -1,4 +1,4 @@
-// What eval and compare share: texts with names, and what to compare with.
+// What eval, compare and fit share: texts with names, what to compare with, where the figures go.
 #pragma once
 
 #include <memory>
@@ -48,6 +48,13 @@ Result<LoadedReference> LoadReference(const std::string& path);
 
 // An empty reference for predictions of `model`: `top_k` tokens and as many from the tail at each position.
 SavedReference NewReference(const Model& model, int64_t n_ctx, int64_t top_k);
+
+// --json and --report.
+struct RecordFlags {
+  std::string json, report;
+  void Add(CLI::App& command);
+  Status Write(const Json& record, const std::string& title) const;  // where they are given
+};
 
 inline constexpr const char* kTaskHelp =
     "Multiple choice, FILE.jsonl or NAME=FILE.jsonl: lines of {\"query\", \"choices\", \"gold\"} (or "

@@ -101,8 +101,14 @@ std::string TaskTable(const Comparison& comparison) {
   return text + "\nFlips are of answers: the first model's, then the row's.\n";
 }
 
-Json InputJson(const EvalInput& input) {
-  return {{"path", input.path}, {"bytes", input.bytes}, {"sha256", input.sha256}};
+// Of the texts, read as eval reads them.
+Json TokensPerSecond(const ComparedModel& model) {
+  double tokens = 0, seconds = 0;
+  for (const TextResult& text : model.texts) {
+    tokens += text.result.seconds * text.result.tokens_per_second;
+    seconds += text.result.seconds;
+  }
+  return seconds > 0 ? Json(tokens / seconds) : Json();
 }
 
 }  // namespace
@@ -152,7 +158,8 @@ std::vector<TaskRow> CompareTasks(const Comparison& comparison) {
 }
 
 Json ToJson(const Comparison& comparison) {
-  Json json = {{"reference", nullptr},
+  Json json = {{"kind", "compare"},
+               {"reference", nullptr},
                {"reference_top_k", nullptr},
                {"ctx_size", comparison.n_ctx},
                {"compute", comparison.compute},
@@ -164,15 +171,16 @@ Json ToJson(const Comparison& comparison) {
                {"command", comparison.command},
                {"thimble_version", comparison.version}};
   if (const auto& reference = comparison.reference) {
-    json["reference"] = InputJson({reference->model, reference->model_bytes, reference->model_sha256});
+    json["reference"] = ToJson(EvalInput{reference->model, reference->model_bytes, reference->model_sha256});
     json["reference_top_k"] = reference->top_k;
   }
-  for (const EvalInput& text : comparison.texts) json["texts"].push_back(InputJson(text));
-  for (const EvalInput& task : comparison.tasks) json["tasks"].push_back(InputJson(task));
+  for (const EvalInput& text : comparison.texts) json["texts"].push_back(ToJson(text));
+  for (const EvalInput& task : comparison.tasks) json["tasks"].push_back(ToJson(task));
   for (const ComparedModel& model : comparison.models) {
     Json entry = {{"name", model.name}};
-    entry.update(InputJson(model.file));
+    entry.update(ToJson(model.file));
     entry["bits_per_weight"] = model.size.bits_per_weight();
+    entry["tokens_per_second"] = TokensPerSecond(model);
     json["models"].push_back(std::move(entry));
   }
   for (const ComparisonRow& row : CompareTexts(comparison)) {

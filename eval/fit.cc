@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
@@ -435,6 +436,27 @@ std::vector<Fit::FrontPoint> Fit::Front(int points) const {
         {choice.bytes + state_->header_bytes, state_->Expected(choice.kld) + state_->activation_kld});
   }
   return front;
+}
+
+std::vector<Fit::TypePoint> Fit::TypePoints() const {
+  const auto bits = [](WeightType type) { return 8.0 * Info(type).block_bytes / Info(type).block_size; };
+  std::vector<TypePoint> points;
+  for (const WeightType type : kAllTypes) {
+    uint64_t bytes = state_->header_bytes;
+    double cost = 0;
+    int64_t n_held = 0, n_other = 0;
+    for (const TensorCosts& t : state_->costs) {
+      const TypeCost& nearest = *std::ranges::min_element(t.choices, {}, [&](const TypeCost& c) {
+        return std::tuple(c.type != type, std::abs(bits(c.type) - bits(type)), c.kld);
+      });
+      bytes += nearest.bytes;
+      cost += nearest.kld;
+      if (t.choices.size() > 1) ++(nearest.type == type ? n_held : n_other);
+    }
+    if (n_held == 0) continue;
+    points.push_back({type, n_other, {bytes, state_->Expected(cost) + state_->activation_kld}});
+  }
+  return points;
 }
 
 Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string& model_path,

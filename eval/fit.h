@@ -69,6 +69,14 @@ class Fit {
     double kld;
   };
   std::vector<FrontPoint> Front(int points) const;
+  // Every matrix in one type, or where its rows cannot hold that, in the type nearest to it in size; of all
+  // types that a matrix can have.
+  struct TypePoint {
+    WeightType type;
+    int64_t n_other = 0;  // matrices in another type
+    FrontPoint point;
+  };
+  std::vector<TypePoint> TypePoints() const;
   std::string cache_path() const;  // of this model's and these texts' folder
 
  private:

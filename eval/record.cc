@@ -82,6 +82,10 @@ std::optional<PerplexityResult> EvalRecord::perplexity() const {
   return Pool(results);
 }
 
+Json ToJson(const EvalInput& input) {
+  return {{"path", input.path}, {"bytes", input.bytes}, {"sha256", input.sha256}};
+}
+
 Json ToJson(const TaskResult& task) {
   const int64_t total = static_cast<int64_t>(task.result.items.size());
   const auto share = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(total); };
@@ -109,7 +113,7 @@ Json ToJson(const TaskResult& task) {
 }
 
 Json ToJson(const EvalRecord& record) {
-  Json json = {{"name", record.name}, {"model", record.model}};
+  Json json = {{"kind", "eval"}, {"name", record.name}, {"model", record.model}};
   for (const char* key : {"ppl", "ppl_se", "kld_mean", "kld_median", "kld_p99", "top1_agreement"}) {
     json[key] = nullptr;
   }
@@ -145,7 +149,7 @@ Json ToJson(const EvalRecord& record) {
   }
   json["inputs"] = Json::array();
   for (const EvalInput& input : record.inputs) {
-    json["inputs"].push_back({{"path", input.path}, {"bytes", input.bytes}, {"sha256", input.sha256}});
+    json["inputs"].push_back(ToJson(input));
   }
   json["command"] = record.command;
   json["thimble_version"] = record.version;

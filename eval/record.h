@@ -31,6 +31,7 @@ struct EvalInput {
   int64_t bytes = 0;
   std::string sha256;
 };
+Json ToJson(const EvalInput& input);
 
 struct EvalRecord {
   std::string name;   // what pictures and tables call the model

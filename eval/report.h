@@ -1,4 +1,5 @@
-// The report: one HTML page, with nothing to load, that shows what evaluations and training runs measured.
+// The report: one HTML page, with nothing to load, that shows what eval, fit, compare and training runs
+// measured. The page itself is built from web/.
 #pragma once
 
 #include <string>
@@ -17,19 +18,19 @@ struct TuneLog {
 };
 
 struct ReportInput {
-  std::vector<Json> evals;  // as ToJson(EvalRecord) makes them
+  std::vector<Json> records;  // as thimble eval, fit and compare write them with --json
   std::vector<TuneLog> tunes;
   std::string title;
 };
 
-// Whether a report can be drawn from `eval`: an object with the size in "bytes" and at least one of "ppl" and
-// "exact_match". Errors begin with `source` and name the field.
-Status CheckEval(const Json& eval, const std::string& source);
+// Whether a report can be drawn from `record`: an object of "kind" eval (also where there is none), fit or
+// compare, with the fields that the page cannot do without. Errors begin with `source` and name the field.
+Status CheckRecord(const Json& record, const std::string& source);
 // One JSON object per line with "step" and one of "loss" and "eval_loss"; blank lines are skipped. Errors
 // begin with `source` and name the line.
 Result<TuneLog> ParseTuneLog(std::string_view text, const std::string& name, const std::string& source);
 
-// The whole page. Fails if there is nothing to show or an evaluation does not pass CheckEval.
+// The whole page. Fails if there is nothing to show or a record does not pass CheckRecord.
 Result<std::string> RenderReport(const ReportInput& input);
 
 }  // namespace thimble

@@ -78,6 +78,9 @@ check_tidy() {
 step format check_format "$(find_clang_format)"
 step includes tools/check_includes.py
 step scripts check_scripts
+if [ -x web/node_modules/.bin/prettier ]; then
+  step "web format" bash -c "cd web && node_modules/.bin/prettier --check --log-level warn ."
+fi
 
 [ "${1:-}" = --quick ] && exit $failed
 tidy=$(command -v clang-tidy-14 || command -v clang-tidy || true)

@@ -51,6 +51,8 @@ class Compare(harness.ThimbleCase):
         self.assertEqual(out["reference"]["sha256"], out["models"][0]["sha256"])
         self.assertEqual([line.split(" | ")[0] for line in said.splitlines()[2:6]],
                          ["| llama", "| other", "| llama", "| other"])
+        for model in out["models"]:
+            self.assertGreater(model["tokens_per_second"], 0)
         # A reference from a file gives the same.
         again = self.compare(LLAMA, f"other={OTHER}", "--reference", "r.tref", *self.texts)[1]
         self.assertEqual(again["rows"], out["rows"])

@@ -22,6 +22,11 @@ def words(n, seed=0):
     return " ".join("".join(rng.choice("abcdefghij") for _ in range(rng.randint(1, 8))) for _ in range(n))
 
 
+def embedded(page):
+    """What the report's script will read."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+
+
 class Eval(harness.ThimbleCase):
     def setUp(self):
         super().setUp()
@@ -34,7 +39,7 @@ class Eval(harness.ThimbleCase):
 
     def test_perplexity_alone(self):
         said, out = self.eval("--text", self.text)
-        self.assertEqual(list(out)[2:13], KEYS)
+        self.assertEqual(list(out)[3:14], KEYS)
         n_windows = len(self.thimble_json("tokenize", LLAMA, "--file", self.text, "--json")) // 32
         self.assertEqual(out["n_tokens"], n_windows * 15)
         self.assertGreater(out["ppl"], 1)
@@ -136,6 +141,8 @@ class Eval(harness.ThimbleCase):
         self.assertTrue(0 < one["acc_interval"][0] < 1 / 3 < one["acc_interval"][1] < 1)
         self.assertIsNone(out["ppl"])
         self.assertIn("accuracy          1 of 3 (33.3 %", said)
+        self.thimble("eval", LLAMA, *SMALL, "--task", task, "--report", "tasks.html")
+        self.assertEqual(embedded(self.dir / "tasks.html")["records"][0]["tasks"][0]["items"], one["items"])
         self.assertEqual(out["inputs"][-1]["sha256"], hashlib.sha256(task.read_bytes()).hexdigest())
         self.thimble_fails("eval", LLAMA, "--task", self.write("bad.jsonl", '\n{"query": "a"}\n'), says="bad.jsonl:2")
         self.thimble_fails("eval", LLAMA, "--task", "absent.jsonl", says="absent.jsonl")
@@ -172,8 +179,8 @@ class Eval(harness.ThimbleCase):
         self.write("run/log.jsonl", '{"step": 1, "loss": 2.5}\n{"step": 1, "eval_loss": 2.25}\n')
         self.thimble("report", "out.json", "-o", "all.html", "--tune", "run", "--title", "Both")
         page = (self.dir / "all.html").read_text()
-        data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-        self.assertEqual([e["name"] for e in data["evals"]], ["plain"])
+        data = embedded(self.dir / "all.html")
+        self.assertEqual([e["name"] for e in data["records"]], ["plain"])
         self.assertEqual([t["name"] for t in data["tunes"]], ["run"])
         self.assertIn("<title>Both</title>", page)
         self.thimble_fails("report", "-o", "none.html", says="at least one")

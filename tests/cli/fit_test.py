@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """thimble fit and imatrix, on a model of a few thousand weights."""
+import hashlib
 import json
 import os
 import random
@@ -100,6 +101,23 @@ class Budgets(FitCase):
         self.assertEqual(klds, sorted(klds, reverse=True))
         # What is expected of this choice is near what is measured: the solver's bar is 20 %.
         self.assertLess(abs(out["expected_kld"] / out["selection"][0]["kld_mean"] - 1), 0.2)
+
+    def test_what_the_report_is_drawn_from(self):
+        said, out = self.fit("--size", "60kB", "--max-kld", "0.05", "--max-kld", "ko=0.06", "--report", "fit.html")
+        page = (self.dir / "fit.html").read_text()
+        drawn = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+        self.assertEqual(drawn, {"title": "out.gguf", "records": [out], "tunes": []})
+        self.assertEqual(out["goal"], {"bytes": 60000, "max_kld": {"all": 0.05, "ko": 0.06}})
+        self.assertEqual(out["texts"], [{"name": name, "calibration": 16, "selection": 2, "scoring": 2} for name in ("one", "ko")])
+        files = [TINY / "model.safetensors", self.dir.parent / "one.txt", self.dir.parent / "two.txt"]
+        self.assertEqual([i["sha256"] for i in out["inputs"]], [hashlib.sha256(f.read_bytes()).hexdigest() for f in files])
+        self.assertIn(f"{out['narrow_matrices']} of {out['matrices']} matrices have rows", said)
+        self.assertEqual([t["shape"] for t in out["tensors"] if t["name"] == "token_embd.weight"], [[272, 64]])
+        # Everything in one type is what one gets by allowing no other.
+        point = {p["type"]: p for p in out["types"]}["Q8_0"]
+        _, only = self.fit("--size", "1MB", "--types", "Q8_0")
+        self.assertEqual((point["bytes"], point["other"]), (only["bytes"], 0))
+        self.assertEqual(sum(t["weights"] for t in out["tensors"]) * out["bits_per_weight"] / 8, sum(t["bytes"] for t in out["tensors"]))
 
     def f32(self):
         self.thimble("quantize", TINY, "-o", "f32.gguf", "--type", "F32")
