@@ -58,6 +58,7 @@ struct CalibrationFlags {
   int64_t tokens = 0;
   std::string cache;
   void Add(CLI::App& command);
+  bool given() const { return !texts.empty() || tokens > 0; }
   Result<CalibrationOptions> Resolve() const;
 };
 

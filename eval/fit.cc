@@ -329,8 +329,9 @@ void Fit::State::SetTypes(const TypeChoice& choice) {
 }
 
 Result<ExportStats> Fit::State::Write(const std::string& out, const ProgressFn& progress) const {
+  const StatisticsByName statistics(calibration, model->config());
   return WriteGgufFromPlan(plan, out, ctx.pool, progress, "write",
-                           RoundingBy(RoundingMethod::kGptq, calibration, model->config(), ctx.pool));
+                           RoundingBy({RoundingMethod::kGptq}, statistics, ctx.pool));
 }
 
 Result<std::vector<PartScore>> Fit::State::Score(const std::string& path, TokenWindows Part::*windows,

@@ -1,5 +1,8 @@
-// How each tensor of a model is rounded, given what its layers saw on calibration text.
+// How each tensor of a model is rounded, given what its layers saw on calibration text, and what that costs.
 #pragma once
+
+#include <string>
+#include <unordered_map>
 
 #include "quant/calibration.h"
 #include "quant/tensor_names.h"
@@ -27,10 +30,26 @@ enum class RoundingMethod {
   kImatrix,  // errors weighted by the Hessian's diagonal
   kGptq,     // errors fed back through the Hessian
 };
+const char* Name(RoundingMethod method);
+
+// Not copied, nor kept in a floating-point type.
+inline bool IsRounded(const ExportTensor& t) {
+  return Info(t.type).quantized && t.type != t.source.type;
+}
+
+struct Methods {
+  RoundingMethod common = RoundingMethod::kRtn;
+  std::unordered_map<std::string, RoundingMethod> own = {};  // of tensors that differ from it, by name
+};
 
 // For the tensors of a GGUF made from the model that was calibrated; matrices without statistics (an
-// embedding that is not the output) are rounded as kRtn does. `calibration` must outlive the result.
-RoundingFor RoundingBy(RoundingMethod method, const Calibration& calibration, const ModelConfig& config,
-                       ThreadPool& pool);
+// embedding that is not the output) are rounded as kRtn does. `statistics` must outlive the result.
+RoundingFor RoundingBy(Methods methods, const StatisticsByName& statistics, ThreadPool& pool);
+
+// What rounding the tensor, with its scales, to `type` is expected to cost in KL divergence: half of the sum
+// over rows of row_weights[r] e_r (H + damping) e_r^T, e the error of the weights before scaling. `factor`:
+// of the statistics' Hessian.
+double RoundingCost(const ExportTensor& tensor, WeightType type, RoundingMethod method,
+                    const LayerStatistics& statistics, const HessianFactor& factor, ThreadPool& pool);
 
 }  // namespace thimble

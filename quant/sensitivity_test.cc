@@ -86,7 +86,7 @@ TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
       if (costs[i].choices.size() > 1) plan.tensors[i].type = costs[i].choices[choice].type;
     }
     ASSERT_TRUE(WriteGgufFromPlan(plan, written, pool_, nullptr, "",
-                                  RoundingBy(RoundingMethod::kGptq, of_gguf, bound->config(), pool_)));
+                                  RoundingBy({RoundingMethod::kGptq}, statistics, pool_)));
     const GgufFile file = ReadGguf(written).value();
     int matrices = 0;
     for (size_t i = 0; i < plan.tensors.size(); ++i) {
