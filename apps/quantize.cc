@@ -63,11 +63,24 @@ struct QuantizeFlags {
 struct Rounding {
   LoadedModel loaded;
   CachedCalibration calibrated;
-  std::optional<StatisticsByName> statistics;
   Methods methods;
   Imatrix imatrix;
   RoundingFor rounding;
 };
+
+// As llama.cpp refuses it: the result would be of little use.
+Status CheckImportance(const QuantizeFlags& flags, const MixRow& mix, const ExportPlan& plan) {
+  if (flags.method != "rtn" || !flags.imatrix.empty()) return {};
+  for (const ExportTensor& t : plan.tensors) {
+    if (!IsRounded(t) || !NeedsImportance(mix, t.name, t.type)) continue;
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "--type {}: '{}' would become {}, which needs to know what text uses: give --imatrix FILE, or "
+        "--method imatrix, awq, gptq or auto",
+        mix.name, t.name, Name(t.type));
+  }
+  return {};
+}
 
 Status CheckMethod(const QuantizeFlags& flags) {
   if (!flags.imatrix.empty() && flags.method != "rtn" && flags.method != "imatrix") {
@@ -75,11 +88,10 @@ Status CheckMethod(const QuantizeFlags& flags) {
                      "--method {} needs more than an importance matrix: leave --imatrix out", flags.method);
   }
   if (flags.calibration.given() && (flags.method == "rtn" || !flags.imatrix.empty())) {
-    return MakeError(
-        ErrorCode::kInvalidArgument,
-        "--calibration and --calibration-tokens have no use here: {} (give --method imatrix, awq, gptq "
-        "or auto)",
-        flags.imatrix.empty() ? "--method rtn does not calibrate" : "--imatrix stands instead");
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "the --calibration flags have no use here: {} (give --method imatrix, awq, gptq "
+                     "or auto)",
+                     flags.imatrix.empty() ? "--method rtn does not calibrate" : "--imatrix stands instead");
   }
   return {};
 }
@@ -95,10 +107,9 @@ Status PrepareRounding(const QuantizeFlags& flags, ThreadPool& pool, ExportPlan&
     const Context ctx{.pool = pool};
     ASSIGN_OR_RETURN(out.calibrated, CalibrateModel(ctx, out.loaded, options));
     const ModelConfig& config = out.loaded.model->config();
-    out.statistics.emplace(out.calibrated.calibration, config);
-    ASSIGN_OR_RETURN(out.methods, ChooseMethods(*FindMethod(flags.method), *out.statistics, config, pool,
-                                                TerminalProgress(), plan));
-    out.rounding = RoundingBy(out.methods, *out.statistics, pool);
+    ASSIGN_OR_RETURN(out.methods, ChooseMethods(*FindMethod(flags.method), out.calibrated.calibration, config,
+                                                pool, TerminalProgress(), plan));
+    out.rounding = RoundingBy(out.methods, out.calibrated.calibration, pool);
   }
   return {};
 }
@@ -118,6 +129,7 @@ Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(flags.in));
   ASSIGN_OR_RETURN(ExportPlan plan, PlanFromModelFile(std::move(source)));
   RETURN_IF_ERROR(ApplyMix(mix, plan));
+  RETURN_IF_ERROR(CheckImportance(flags, *row, plan));
   ThreadPool pool(flags.threads);
   const std::string title = stage + " to " + row->name;
   Rounding rounding;

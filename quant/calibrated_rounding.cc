@@ -34,40 +34,30 @@ const char* Name(RoundingMethod method) {
   return "";
 }
 
-const LayerStatistics* StatisticsByName::Find(const std::string& name) const {
-  const auto place = places_.find(name);
-  if (place == places_.end()) return nullptr;
-  const Slot slot = place->second.row->slot;
-  if (static_cast<int>(slot) < kNumLinearSlots) {
-    return &calibration_.layers[static_cast<size_t>(place->second.layer)][static_cast<size_t>(slot)];
-  }
-  if (slot == Slot::kOutput) return &calibration_.output;
-  if (slot != Slot::kEmbedding) return nullptr;
-  return config_.tied_embeddings ? &calibration_.output : &calibration_.embedding;
-}
-
-RoundingFor RoundingBy(Methods methods, const StatisticsByName& statistics, ThreadPool& pool) {
-  return [methods = std::move(methods), &statistics, &pool](const ExportTensor& t) -> Result<TensorRounding> {
-    const auto own = methods.own.find(t.name);
-    const RoundingMethod method = own != methods.own.end() ? own->second : methods.common;
-    TensorRounding rounding;
-    if (method == RoundingMethod::kRtn) return rounding;
-    const LayerStatistics* s = statistics.Find(t.name);
-    if (s == nullptr) return rounding;
-    if (method == RoundingMethod::kImatrix) {
-      rounding.importance = Importance(s->hessian, t);
-    } else {
-      ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool, Kernels(), s->hessian));
-      rounding.factor = Scaled(std::move(factor), t);
-    }
-    return rounding;
-  };
+RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, ThreadPool& pool) {
+  return
+      [methods = std::move(methods), &calibration, &pool](const ExportTensor& t) -> Result<TensorRounding> {
+        const auto own = methods.own.find(t.name);
+        const RoundingMethod method = own != methods.own.end() ? own->second : methods.common;
+        TensorRounding rounding;
+        if (method == RoundingMethod::kRtn || !calibration.Has(t.name)) return rounding;
+        ASSIGN_OR_RETURN(const LayerStatistics s, calibration.Read(t.name));
+        if (method == RoundingMethod::kImatrix) {
+          rounding.importance = Importance(s.hessian, t);
+        } else {
+          ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool, Kernels(), s.hessian));
+          rounding.factor = Scaled(std::move(factor), t);
+        }
+        return rounding;
+      };
 }
 
 double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod method,
-                    const LayerStatistics& statistics, const HessianFactor& unscaled, ThreadPool& pool) {
+                    const LayerStatistics& statistics, const HessianFactor& unscaled, ThreadPool& pool,
+                    int64_t max_rows) {
   const int64_t rows = t.source.n_rows(), cols = t.source.row_size();
-  const int64_t groups = (rows + kRoundRows - 1) / kRoundRows;
+  const int64_t step = std::max<int64_t>(1, rows / std::max<int64_t>(max_rows, kRoundRows)) * kRoundRows;
+  const int64_t groups = (rows + step - 1) / step;  // of kRoundRows rows, every `step` rows
   const size_t threads = static_cast<size_t>(pool.n_threads()), bytes = RowBytes(type, cols);
   const HessianFactor scaled = t.column_scales.empty() ? HessianFactor() : Scaled(unscaled, t);
   const HessianFactor& factor = t.column_scales.empty() ? unscaled : scaled;
@@ -79,7 +69,7 @@ double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod metho
     float* w = weights.data() + static_cast<int64_t>(thread) * kRoundRows * cols;
     uint8_t* out = rounded.data() + static_cast<size_t>(thread) * kRoundRows * bytes;
     for (int64_t group = begin; group < end; ++group) {
-      const int64_t first = group * kRoundRows, n = std::min<int64_t>(kRoundRows, rows - first);
+      const int64_t first = group * step, n = std::min<int64_t>(kRoundRows, rows - first);
       for (int64_t i = 0; i < n; ++i) ReadRow(t, first + i, w + i * cols);
       double row_costs[kRoundRows];
       if (method == RoundingMethod::kGptq) {
@@ -97,7 +87,7 @@ double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod metho
   });
   double sum = 0;
   for (const double cost : costs) sum += cost;
-  return sum;
+  return sum * static_cast<double>(step / kRoundRows);
 }
 
 }  // namespace thimble

@@ -11,7 +11,8 @@ namespace {
 
 using enum RoundingMethod;
 
-constexpr int kAlphas = 10;  // 0.1, 0.2, ... 1
+constexpr int kAlphas = 10;            // 0.1, 0.2, ... 1
+constexpr int64_t kSampledRows = 256;  // of each matrix, to find the best of them
 
 const MethodRow kMethods[] = {
     {"rtn", "every weight by itself", {kRtn}},
@@ -22,10 +23,10 @@ const MethodRow kMethods[] = {
     {"auto", "by tensor whichever of these is expected to cost least", {kRtn, kImatrix, kGptq}, true},
 };
 
-// A quantized matrix of a group, with what its costs are read from.
+// A quantized matrix of a group, with what its costs are read from (the Hessian itself is let go).
 struct Measured {
   size_t tensor;
-  const LayerStatistics* statistics;
+  LayerStatistics statistics;
   HessianFactor factor;
 };
 
@@ -36,8 +37,8 @@ struct GroupChoice {
 
 class Chooser {
  public:
-  Chooser(const MethodRow& method, const StatisticsByName& statistics, ThreadPool& pool, ExportPlan& plan)
-      : method_(method), statistics_(statistics), pool_(pool), plan_(plan) {}
+  Chooser(const MethodRow& method, const CalibrationFile& calibration, ThreadPool& pool, ExportPlan& plan)
+      : method_(method), calibration_(calibration), pool_(pool), plan_(plan) {}
 
   Status ChooseGroup(const ChannelGroup& group, Methods& methods) {
     ASSIGN_OR_RETURN(const std::vector<Measured> matrices, Measure(group.matrices));
@@ -62,16 +63,17 @@ class Chooser {
     std::vector<Measured> measured;
     for (const size_t i : tensors) {
       const ExportTensor& t = plan_.tensors[i];
-      const LayerStatistics* s = statistics_.Find(t.name);
-      if (!IsRounded(t) || s == nullptr) continue;
-      ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool_, Kernels(), s->hessian));
-      measured.push_back({i, s, std::move(factor)});
+      if (!IsRounded(t) || !calibration_.Has(t.name)) continue;
+      ASSIGN_OR_RETURN(LayerStatistics s, calibration_.Read(t.name));
+      ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool_, Kernels(), s.hessian));
+      s.hessian = Hessian(0);
+      measured.push_back({i, std::move(s), std::move(factor)});
     }
     return measured;
   }
 
   GroupChoice Cheapest(const std::vector<Measured>& matrices, const std::vector<float>& column_scales,
-                       const std::vector<RoundingMethod>& methods) const {
+                       const std::vector<RoundingMethod>& methods, int64_t max_rows = INT64_MAX) const {
     GroupChoice choice;
     for (const Measured& m : matrices) {
       ExportTensor t = plan_.tensors[m.tensor];
@@ -79,7 +81,7 @@ class Chooser {
       double least = INFINITY;
       choice.methods.push_back(methods[0]);
       for (const RoundingMethod method : methods) {
-        const double cost = RoundingCost(t, t.type, method, *m.statistics, m.factor, pool_);
+        const double cost = RoundingCost(t, t.type, method, m.statistics, m.factor, pool_, max_rows);
         if (!(cost < least)) continue;
         least = cost;
         choice.methods.back() = method;
@@ -95,10 +97,10 @@ class Chooser {
     double least = INFINITY;
     for (int i = 1; i <= kAlphas; ++i) {
       std::vector<float> scales =
-          ChannelScales(group, matrices[0].statistics->mean_squares, static_cast<double>(i) / kAlphas);
+          ChannelScales(group, matrices[0].statistics.mean_squares, static_cast<double>(i) / kAlphas);
       if (scales == last) continue;
       last = scales;
-      const double cost = Cheapest(matrices, ColumnScales(group, scales), {kImatrix}).cost;
+      const double cost = Cheapest(matrices, ColumnScales(group, scales), {kImatrix}, kSampledRows).cost;
       if (!(cost < least) && !best.empty()) continue;
       least = cost;
       best = std::move(scales);
@@ -107,7 +109,7 @@ class Chooser {
   }
 
   const MethodRow& method_;
-  const StatisticsByName& statistics_;
+  const CalibrationFile& calibration_;
   ThreadPool& pool_;
   ExportPlan& plan_;
 };
@@ -137,13 +139,13 @@ const MethodRow* FindMethod(const std::string& name) {
   return row != std::end(kMethods) ? &*row : nullptr;
 }
 
-Result<Methods> ChooseMethods(const MethodRow& method, const StatisticsByName& statistics,
+Result<Methods> ChooseMethods(const MethodRow& method, const CalibrationFile& calibration,
                               const ModelConfig& config, ThreadPool& pool, const ProgressFn& progress,
                               ExportPlan& plan) {
   Methods methods{.common = method.rounding[0]};
   if (!method.scales_channels && method.rounding.size() == 1) return methods;
   const std::vector<ChannelGroup> groups = Groups(method, plan, config);
-  Chooser chooser(method, statistics, pool, plan);
+  Chooser chooser(method, calibration, pool, plan);
   for (size_t i = 0; i < groups.size(); ++i) {
     RETURN_IF_ERROR(chooser.ChooseGroup(groups[i], methods));
     const Progress done{"choose", static_cast<double>(i + 1), static_cast<double>(groups.size()), "groups",

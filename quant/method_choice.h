@@ -22,7 +22,7 @@ const MethodRow* FindMethod(const std::string& name);  // nullptr if unknown
 
 // Scales the plan's channels where the method does, and chooses each tensor's rounding; where there is
 // nothing to choose, without measuring. Costs are RoundingCost's. Error: kCancelled.
-Result<Methods> ChooseMethods(const MethodRow& method, const StatisticsByName& statistics,
+Result<Methods> ChooseMethods(const MethodRow& method, const CalibrationFile& calibration,
                               const ModelConfig& config, ThreadPool& pool, const ProgressFn& progress,
                               ExportPlan& plan);
 
