@@ -3,11 +3,14 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -31,6 +34,15 @@ void OnInterrupt(int) {
 void OnTerminate(int signal) {
   RemoveTemporaryFiles();
   _exit(128 + signal);
+}
+
+// Bytes; as much as there can be where the system does not say.
+uint64_t FreeMemory() {
+  const std::string kilobytes = ProcValue("/proc/meminfo", "MemAvailable");
+  uint64_t bytes = kilobytes.empty() ? UINT64_MAX : std::strtoull(kilobytes.c_str(), nullptr, 10) * 1024;
+  uint64_t allowed = 0;  // to this process's group; not a number where that is everything
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> allowed) bytes = std::min(bytes, allowed);
+  return bytes;
 }
 
 std::string HumanTime(double seconds) {
@@ -118,6 +130,10 @@ void CalibrationFlags::Add(CLI::App& command) {
       "[NAME=]FILE, text or JSONL conversations, instead of Thimble's own six languages, code and "
       "chat; repeatable. A line --- separates documents; of ten, eight are calibrated on");
   command.add_option("--calibration-tokens", tokens, "At most (default: 49152)")->check(CLI::PositiveNumber);
+  command.add_option(
+      "--calibration-memory", memory,
+      "Memory for a pass's statistics, e.g. 2GiB; what does not fit takes further passes over the "
+      "text, with the same result (default: half of the memory that is free)");
   command.add_option("--cache", cache, "Where calibrations are kept for the next time")
       ->capture_default_str();
 }
@@ -125,6 +141,10 @@ void CalibrationFlags::Add(CLI::App& command) {
 Result<CalibrationOptions> CalibrationFlags::Resolve(std::vector<EvalInput>* inputs) const {
   CalibrationOptions options{.cache_dir = cache};
   if (tokens > 0) options.max_tokens = tokens;
+  options.limits.max_bytes = FreeMemory() / 2;
+  if (!memory.empty()) {
+    ASSIGN_OR_RETURN(options.limits.max_bytes, ParseBytes("--calibration-memory", memory));
+  }
   if (texts.empty()) {
     ASSIGN_OR_RETURN(options.texts, DefaultTexts());
     for (const TextPart& part : options.texts) {
@@ -287,6 +307,34 @@ ProgressFn TerminalProgress() {
     }
     return !Interrupted();
   };
+}
+
+std::string ProcValue(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (!line.starts_with(key) || colon == std::string::npos) continue;
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+Result<uint64_t> ParseBytes(const std::string& flag, const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit(end);
+  unit.erase(std::remove(unit.begin(), unit.end(), ' '), unit.end());
+  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::pair<const char*, double> units[] = {
+      {"", 1},    {"b", 1},   {"kb", 1e3},     {"mb", 1e6},     {"gb", 1e9},    {"k", 1e3},
+      {"m", 1e6}, {"g", 1e9}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}};
+  for (const auto& [name, factor] : units) {
+    const double bytes = number * factor;
+    if (end != text.c_str() && unit == name && bytes >= 1 && bytes < 0x1p63)
+      return static_cast<uint64_t>(bytes);
+  }
+  return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' is not a size such as 80MB or 1.2GiB", flag, text);
 }
 
 std::string HumanBytes(int64_t bytes) {

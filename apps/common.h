@@ -54,12 +54,13 @@ struct ComputeFlags {
   Result<Context> MakeContext() const;
 };
 
-// --calibration, --calibration-tokens and --cache.
+// --calibration, --calibration-tokens, --calibration-memory and --cache.
 struct CalibrationFlags {
   std::vector<std::string> texts;
   int64_t tokens = 0;
-  std::string cache;
+  std::string memory, cache;
   void Add(CLI::App& command);
+  bool given() const { return !texts.empty() || tokens > 0 || !memory.empty(); }
   // `inputs`, if given, gets a hash of each text; of one that is built in, of its documents.
   Result<CalibrationOptions> Resolve(std::vector<EvalInput>* inputs = nullptr) const;
 };
@@ -132,6 +133,10 @@ void InstallInterruptHandler();
 
 // "1.23 GB" (powers of 10).
 std::string HumanBytes(int64_t bytes);
+// "80MB", "1.2 GiB", "91900000"; in any case.
+Result<uint64_t> ParseBytes(const std::string& flag, const std::string& text);
+// The value of a "key : value" line, as in /proc/cpuinfo; empty if there is none.
+std::string ProcValue(const char* path, std::string_view key);
 Result<std::string> ReadTextOrStdin(const std::string& path);  // "-" is standard input
 std::string CommandLine(const CLI::App& command);
 

@@ -18,18 +18,6 @@ namespace {
 
 constexpr int kMaxTiers = 16;
 
-// The value of a "key : value" line, as in /proc/cpuinfo; empty if there is none.
-std::string ProcValue(const char* path, std::string_view key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(':');
-    if (!line.starts_with(key) || colon == std::string::npos) continue;
-    const size_t begin = line.find_first_not_of(" \t", colon + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
-  }
-  return "";
-}
-
 std::string Memory() {
   const std::string available = ProcValue("/proc/meminfo", "MemAvailable");  // "123 kB"
   const int64_t total = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);

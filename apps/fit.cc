@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -26,24 +25,6 @@ struct FitFlags {
   KvFlags kv;
   RecordFlags record;
 };
-
-// "80MB", "1.2 GiB", "91900000"; in any case.
-Result<uint64_t> ParseBytes(const std::string& flag, const std::string& text) {
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
-  std::string unit(end);
-  unit.erase(std::remove(unit.begin(), unit.end(), ' '), unit.end());
-  std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::tolower(c); });
-  const std::pair<const char*, double> units[] = {
-      {"", 1},    {"b", 1},   {"kb", 1e3},     {"mb", 1e6},     {"gb", 1e9},    {"k", 1e3},
-      {"m", 1e6}, {"g", 1e9}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}};
-  for (const auto& [name, factor] : units) {
-    const double bytes = number * factor;
-    if (end != text.c_str() && unit == name && bytes >= 1 && bytes < 0x1p63)
-      return static_cast<uint64_t>(bytes);
-  }
-  return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' is not a size such as 80MB or 1.2GiB", flag, text);
-}
 
 Result<FitGoal> GoalOf(const FitFlags& flags) {
   FitGoal goal;
@@ -79,7 +60,7 @@ Result<FitOptions> OptionsOf(const FitFlags& flags, std::vector<EvalInput>& inpu
   FitOptions options;
   ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve(&inputs));
   options.ram_ctx = flags.ctx_size;
-  options.calibration.max_seconds = 30 * flags.minutes;
+  options.calibration.limits.max_seconds = 30 * flags.minutes;
   for (const std::string& name : flags.types) {
     const auto type = ParseWeightType(name);
     if (!type || !Info(*type).quantized) {

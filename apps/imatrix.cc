@@ -19,13 +19,13 @@ Status MakeImatrix(const ImatrixFlags& flags) {
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.in));
   ASSIGN_OR_RETURN(const CalibrationOptions options, flags.calibration.Resolve());
   ASSIGN_OR_RETURN(const CachedCalibration calibrated, CalibrateModel(ctx, loaded, options));
-  Imatrix imatrix = ImatrixOf(calibrated.calibration, loaded.model->config());
+  ASSIGN_OR_RETURN(Imatrix imatrix, ImatrixOf(calibrated.calibration, loaded.model->config()));
   for (const TextPart& text : options.texts) imatrix.datasets.push_back(text.name);
   imatrix.chunk_size = options.n_ctx;
-  imatrix.n_chunks = (calibrated.calibration.n_tokens + options.n_ctx - 1) / options.n_ctx;
+  imatrix.n_chunks = (calibrated.calibration.n_tokens() + options.n_ctx - 1) / options.n_ctx;
   RETURN_IF_ERROR(WriteImatrix(imatrix, flags.out));
   fmt::print("{}: {} matrices, {} tokens\n", flags.out, imatrix.mean_squares.size(),
-             calibrated.calibration.n_tokens);
+             calibrated.calibration.n_tokens());
   return {};
 }
 

@@ -4,9 +4,9 @@
 
 #include "apps/common.h"
 #include "base/clock.h"
-#include "quant/calibrated_rounding.h"
 #include "quant/export_plan.h"
 #include "quant/imatrix.h"
+#include "quant/method_choice.h"
 
 namespace thimble {
 namespace {
@@ -63,16 +63,41 @@ struct QuantizeFlags {
 struct Rounding {
   LoadedModel loaded;
   CachedCalibration calibrated;
+  Methods methods;
   Imatrix imatrix;
   RoundingFor rounding;
 };
 
-Status PrepareRounding(const QuantizeFlags& flags, const ExportPlan& plan, ThreadPool& pool, Rounding& out) {
+// As llama.cpp refuses it: the result would be of little use.
+Status CheckImportance(const QuantizeFlags& flags, const MixRow& mix, const ExportPlan& plan) {
+  if (flags.method != "rtn" || !flags.imatrix.empty()) return {};
+  for (const ExportTensor& t : plan.tensors) {
+    if (!IsRounded(t) || !NeedsImportance(mix, t.name, t.type)) continue;
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "--type {}: '{}' would become {}, which needs to know what text uses: give --imatrix FILE, or "
+        "--method imatrix, awq, gptq or auto",
+        mix.name, t.name, Name(t.type));
+  }
+  return {};
+}
+
+Status CheckMethod(const QuantizeFlags& flags) {
+  if (!flags.imatrix.empty() && flags.method != "rtn" && flags.method != "imatrix") {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "--method {} needs more than an importance matrix: leave --imatrix out", flags.method);
+  }
+  if (flags.calibration.given() && (flags.method == "rtn" || !flags.imatrix.empty())) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "the --calibration flags have no use here: {} (give --method imatrix, awq, gptq "
+                     "or auto)",
+                     flags.imatrix.empty() ? "--method rtn does not calibrate" : "--imatrix stands instead");
+  }
+  return {};
+}
+
+Status PrepareRounding(const QuantizeFlags& flags, ThreadPool& pool, ExportPlan& plan, Rounding& out) {
   if (!flags.imatrix.empty()) {
-    if (flags.method == "gptq") {
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "--method gptq needs more than an importance matrix: leave --imatrix out");
-    }
     ASSIGN_OR_RETURN(out.imatrix, ReadImatrix(flags.imatrix));
     RETURN_IF_ERROR(CheckImatrix(out.imatrix, plan, flags.imatrix));
     out.rounding = RoundingBy(out.imatrix);
@@ -81,8 +106,10 @@ Status PrepareRounding(const QuantizeFlags& flags, const ExportPlan& plan, Threa
     ASSIGN_OR_RETURN(const CalibrationOptions options, flags.calibration.Resolve());
     const Context ctx{.pool = pool};
     ASSIGN_OR_RETURN(out.calibrated, CalibrateModel(ctx, out.loaded, options));
-    out.rounding = RoundingBy(flags.method == "gptq" ? RoundingMethod::kGptq : RoundingMethod::kImatrix,
-                              out.calibrated.calibration, out.loaded.model->config(), pool);
+    const ModelConfig& config = out.loaded.model->config();
+    ASSIGN_OR_RETURN(out.methods, ChooseMethods(*FindMethod(flags.method), out.calibrated.calibration, config,
+                                                pool, TerminalProgress(), plan));
+    out.rounding = RoundingBy(out.methods, out.calibrated.calibration, pool);
   }
   return {};
 }
@@ -96,18 +123,21 @@ Status Quantize(QuantizeFlags& flags, const std::string& stage) {
   }
   ASSIGN_OR_RETURN(mix.output_type, ParseType("--output-tensor-type", flags.output_type));
   ASSIGN_OR_RETURN(mix.embedding_type, ParseType("--token-embedding-type", flags.embedding_type));
+  RETURN_IF_ERROR(CheckMethod(flags));
   RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
   const double begin = Seconds();
   ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(flags.in));
   ASSIGN_OR_RETURN(ExportPlan plan, PlanFromModelFile(std::move(source)));
   RETURN_IF_ERROR(ApplyMix(mix, plan));
+  RETURN_IF_ERROR(CheckImportance(flags, *row, plan));
   ThreadPool pool(flags.threads);
   const std::string title = stage + " to " + row->name;
   Rounding rounding;
-  RETURN_IF_ERROR(PrepareRounding(flags, plan, pool, rounding));
+  RETURN_IF_ERROR(PrepareRounding(flags, pool, plan, rounding));
   ASSIGN_OR_RETURN(const ExportStats stats,
                    WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), title, rounding.rounding));
   PrintSummary(plan, stats, flags.out, Seconds() - begin);
+  if (!rounding.methods.own.empty()) fmt::print("rounded by: {}\n", DescribeMethods(rounding.methods, plan));
   return {};
 }
 
@@ -124,6 +154,20 @@ std::string TypeNames() {
   return names;
 }
 
+std::vector<std::string> MethodNames() {
+  std::vector<std::string> names;
+  for (const MethodRow& row : AllMethods()) names.emplace_back(row.name);
+  return names;
+}
+
+std::string MethodHelp() {
+  std::string help;
+  for (const MethodRow& row : AllMethods()) {
+    help += fmt::format("{}{}: {}", help.empty() ? "" : "; ", row.name, row.help);
+  }
+  return help;
+}
+
 }  // namespace
 
 void AddQuantize(CLI::App& app) {
@@ -137,12 +181,8 @@ void AddQuantize(CLI::App& app) {
       "first match wins; repeatable");
   command->add_option("--output-tensor-type", flags->output_type, "Type of output.weight");
   command->add_option("--token-embedding-type", flags->embedding_type, "Type of token_embd.weight");
-  command
-      ->add_option(
-          "--method", flags->method,
-          "rtn: every weight by itself; imatrix: errors weighted by what the calibration text uses; gptq: "
-          "errors fed back into later weights as well")
-      ->check(CLI::IsMember({"rtn", "imatrix", "gptq"}))
+  command->add_option("--method", flags->method, MethodHelp())
+      ->check(CLI::IsMember(MethodNames()))
       ->capture_default_str();
   command->add_option("--imatrix", flags->imatrix,
                       "An importance matrix (thimble imatrix, llama-imatrix; GGUF) instead of a calibration");

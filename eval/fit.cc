@@ -24,9 +24,6 @@ constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes,
 constexpr WeightType kAllTypes[] = {kQ2_K,   kQ3_K,  kQ4_K,    kQ5_K,  kQ6_K,   kIQ2_XXS,
                                     kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kIQ4_NL,
                                     kQ4_0,   kQ4_1,  kQ5_0,    kQ5_1,  kQ8_0};
-// general.file_type (llama.h, llama_ftype) of types that no mix is named after.
-constexpr std::pair<WeightType, uint32_t> kFileTypes[] = {
-    {kIQ2_XXS, 19}, {kIQ2_XS, 20}, {kIQ3_XXS, 23}, {kIQ2_S, 28}};
 constexpr KvTypes kCaches[] = {{kF16, kF16}, {kQ8_0, kQ8_0}, {kQ4_0, kQ4_0}};
 
 struct Part {
@@ -73,7 +70,7 @@ struct Fit::State {
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   std::vector<Part> parts;
-  Calibration calibration;
+  CalibrationFile calibration;
   ExportPlan plan;
   std::vector<TensorCosts> costs;
   std::optional<SavedReference> reference;
@@ -241,7 +238,7 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
   const std::vector<WeightType> types =
       options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
                             : options.types;
-  ASSIGN_OR_RETURN(costs, MeasureCosts(plan, calibration, model->config(), types, ctx.pool, progress));
+  ASSIGN_OR_RETURN(costs, MeasureCosts(plan, calibration, types, ctx.pool, progress));
   kv_kld.clear();
   measured.clear();
   RETURN_IF_ERROR(MeasureFinest(progress));
@@ -323,15 +320,13 @@ void Fit::State::SetTypes(const TypeChoice& choice) {
   std::map<WeightType, int64_t> weights;
   for (const ExportTensor& t : plan.tensors) weights[t.type] += t.source.n_elements();
   const auto most = std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; });
-  const auto mix = FindMix(Name(most->first));
-  const auto other = std::ranges::find(kFileTypes, most->first, [](const auto& row) { return row.first; });
-  plan.metadata.Set("general.file_type", {mix ? (*mix)->file_type : other->second});
+  plan.metadata.Set("general.file_type", {(*FindMix(Name(most->first)))->file_type});
   plan.metadata.Set("general.quantization_version", {kQuantizationVersion});
 }
 
 Result<ExportStats> Fit::State::Write(const std::string& out, const ProgressFn& progress) const {
   return WriteGgufFromPlan(plan, out, ctx.pool, progress, "write",
-                           RoundingBy(RoundingMethod::kGptq, calibration, model->config(), ctx.pool));
+                           RoundingBy({RoundingMethod::kGptq}, calibration, ctx.pool));
 }
 
 Result<std::vector<PartScore>> Fit::State::Score(const std::string& path, TokenWindows Part::*windows,

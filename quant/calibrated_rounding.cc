@@ -1,34 +1,93 @@
 #include "quant/calibrated_rounding.h"
 
-namespace thimble {
+#include "quant/feedback_rounding.h"
 
-const LayerStatistics* StatisticsByName::Find(const std::string& name) const {
-  const auto place = places_.find(name);
-  if (place == places_.end()) return nullptr;
-  const Slot slot = place->second.row->slot;
-  if (static_cast<int>(slot) < kNumLinearSlots) {
-    return &calibration_.layers[static_cast<size_t>(place->second.layer)][static_cast<size_t>(slot)];
-  }
-  if (slot == Slot::kOutput) return &calibration_.output;
-  if (slot != Slot::kEmbedding) return nullptr;
-  return config_.tied_embeddings ? &calibration_.output : &calibration_.embedding;
+namespace thimble {
+namespace {
+
+// Of the tensor's rows as they are rounded.
+HessianFactor Scaled(HessianFactor factor, const ExportTensor& t) {
+  if (!t.column_scales.empty()) ScaleColumns(t.column_scales, factor);
+  return factor;
 }
 
-RoundingFor RoundingBy(RoundingMethod method, const Calibration& calibration, const ModelConfig& config,
-                       ThreadPool& pool) {
-  return [method, &pool,
-          by_name = StatisticsByName(calibration, config)](const ExportTensor& t) -> Result<TensorRounding> {
-    TensorRounding rounding;
-    const LayerStatistics* statistics = by_name.Find(t.name);
-    if (statistics == nullptr || method == RoundingMethod::kRtn) return rounding;
-    const Hessian& hessian = statistics->hessian;
-    if (method == RoundingMethod::kImatrix) {
-      for (int64_t i = 0; i < hessian.n; ++i) rounding.importance.push_back(hessian.diagonal(i));
-    } else {
-      ASSIGN_OR_RETURN(rounding.factor, Factorize(pool, Kernels(), hessian));
+std::vector<float> Importance(const Hessian& hessian, const ExportTensor& t) {
+  std::vector<float> importance;
+  for (int64_t i = 0; i < hessian.n; ++i) importance.push_back(hessian.diagonal(i));
+  for (size_t i = 0; i < t.column_scales.size(); ++i) {
+    importance[i] /= t.column_scales[i] * t.column_scales[i];
+  }
+  return importance;
+}
+
+}  // namespace
+
+const char* Name(RoundingMethod method) {
+  switch (method) {
+    case RoundingMethod::kRtn:
+      return "rtn";
+    case RoundingMethod::kImatrix:
+      return "imatrix";
+    case RoundingMethod::kGptq:
+      return "gptq";
+  }
+  return "";
+}
+
+RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, ThreadPool& pool) {
+  return
+      [methods = std::move(methods), &calibration, &pool](const ExportTensor& t) -> Result<TensorRounding> {
+        const auto own = methods.own.find(t.name);
+        const RoundingMethod method = own != methods.own.end() ? own->second : methods.common;
+        TensorRounding rounding;
+        if (method == RoundingMethod::kRtn || !calibration.Has(t.name)) return rounding;
+        ASSIGN_OR_RETURN(const LayerStatistics s, calibration.Read(t.name));
+        if (method == RoundingMethod::kImatrix) {
+          rounding.importance = Importance(s.hessian, t);
+        } else {
+          ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool, Kernels(), s.hessian));
+          rounding.factor = Scaled(std::move(factor), t);
+        }
+        return rounding;
+      };
+}
+
+double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod method,
+                    const LayerStatistics& statistics, const HessianFactor& unscaled, ThreadPool& pool,
+                    int64_t max_rows) {
+  const int64_t rows = t.source.n_rows(), cols = t.source.row_size();
+  const int64_t step = std::max<int64_t>(1, rows / std::max<int64_t>(max_rows, kRoundRows)) * kRoundRows;
+  const int64_t groups = (rows + step - 1) / step;  // of kRoundRows rows, every `step` rows
+  const size_t threads = static_cast<size_t>(pool.n_threads()), bytes = RowBytes(type, cols);
+  const HessianFactor scaled = t.column_scales.empty() ? HessianFactor() : Scaled(unscaled, t);
+  const HessianFactor& factor = t.column_scales.empty() ? unscaled : scaled;
+  const float* importance = method == RoundingMethod::kImatrix ? factor.importance.data() : nullptr;
+  std::vector<double> costs(static_cast<size_t>(groups));
+  std::vector<float> weights(threads * kRoundRows * static_cast<size_t>(cols));
+  std::vector<uint8_t> rounded(threads * kRoundRows * bytes);
+  pool.ParallelFor(groups, 1, [&](int64_t begin, int64_t end, int thread) {
+    float* w = weights.data() + static_cast<int64_t>(thread) * kRoundRows * cols;
+    uint8_t* out = rounded.data() + static_cast<size_t>(thread) * kRoundRows * bytes;
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t first = group * step, n = std::min<int64_t>(kRoundRows, rows - first);
+      for (int64_t i = 0; i < n; ++i) ReadRow(t, first + i, w + i * cols);
+      double row_costs[kRoundRows];
+      if (method == RoundingMethod::kGptq) {
+        RoundWithFeedback(Kernels(), type, n, w, cols, factor, out, row_costs);
+      } else {
+        RoundAlone(Kernels(), type, n, w, cols, factor, importance, out, row_costs);
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        const size_t row = static_cast<size_t>(first + i);
+        const double scale = t.row_scales.empty() ? 1 : t.row_scales[row];
+        costs[static_cast<size_t>(group)] +=
+            0.5 * row_costs[i] * statistics.row_weights[row] / (scale * scale);
+      }
     }
-    return rounding;
-  };
+  });
+  double sum = 0;
+  for (const double cost : costs) sum += cost;
+  return sum * static_cast<double>(step / kRoundRows);
 }
 
 }  // namespace thimble

@@ -32,17 +32,21 @@ void AddWeighted(const Context& ctx, const Tensor& x, const std::vector<double>&
 
 class Collector : public LayerObserver {
  public:
-  Collector(const Context& ctx, const Model& model) : ctx_(ctx), model_(model) {
+  Collector(const Context& ctx, const Model& model, const CalibrationPass& pass)
+      : ctx_(ctx), model_(model), pass_(pass) {
     for (const Layer& layer : model.layers()) {
+      const bool collects = Collects(static_cast<int64_t>(calibration_.layers.size()));
       auto& statistics = calibration_.layers.emplace_back();
       information_.emplace_back();
-      for (size_t s = 0; s < kNumLinearSlots; ++s) Size(layer.linear[s], statistics[s]);
+      for (size_t s = 0; collects && s < kNumLinearSlots; ++s) Size(layer.linear[s], statistics[s]);
     }
+    if (!pass.output) return;
     Size(model.output(), calibration_.output);
     Size(model.embedding(), embedding_);
   }
 
   void OnInput(int64_t layer, std::span<const Slot> slots, const Tensor& x) override {
+    if (!Collects(layer)) return;
     auto& statistics = calibration_.layers[static_cast<size_t>(layer)];
     AddSquares(x, statistics[static_cast<size_t>(slots[0])].mean_squares);
     for (const Slot slot : slots) {
@@ -51,6 +55,7 @@ class Collector : public LayerObserver {
     }
   }
   void OnGradient(int64_t layer, Slot slot, const Tensor& x, const Tensor& y) override {
+    if (!Collects(layer)) return;
     LayerStatistics& s = calibration_.layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
     const int64_t n_out = y.cols();
     const float* g = y.grad();
@@ -67,6 +72,7 @@ class Collector : public LayerObserver {
   }
 
   void OnEmbeddingGradient(std::span<const int32_t> tokens, const Tensor& x) override {
+    if (!pass_.output) return;
     embedding_.hessian.Add(ctx_.pool, ctx_.kernels, x.grad(), x.rows());
     for (const int32_t token : tokens) embedding_.row_weights[static_cast<size_t>(token)] += 1;
   }
@@ -75,6 +81,7 @@ class Collector : public LayerObserver {
   Calibration Finish();
 
  private:
+  bool Collects(int64_t layer) const { return layer >= pass_.begin && layer < pass_.end; }
   static void Size(const Weight& w, LayerStatistics& statistics) {
     statistics.hessian = Hessian(w.n_in);
     statistics.row_weights.resize(static_cast<size_t>(w.n_out));
@@ -86,10 +93,13 @@ class Collector : public LayerObserver {
     }
   }
   void Labels(const Tensor& hidden, int64_t begin, int64_t n);
+  void CollectOutput(const Context& ctx, const Tensor& rows, const Tensor& logits,
+                     const std::vector<double>& weights);
   void FinishEmbedding();
 
   const Context& ctx_;
   const Model& model_;
+  const CalibrationPass pass_;
   Calibration calibration_;
   LayerStatistics embedding_;
   std::vector<std::array<double, kNumLinearSlots>> information_;  // sums of |g|^2 / n_out * |x|^2
@@ -125,9 +135,20 @@ void Collector::Labels(const Tensor& hidden, int64_t begin, int64_t n) {
       p[label] -= 1;
     }
   });
+  if (pass_.output) CollectOutput(ctx, rows, logits, weights);
+  tape.Backward();
+  std::memcpy(hidden.grad() + begin * hidden.cols(), rows.grad(),
+              static_cast<size_t>(rows.size()) * sizeof(float));
+}
+
+// rows [n, d_model] went into the output, whose logits have their gradients.
+void Collector::CollectOutput(const Context& ctx, const Tensor& rows, const Tensor& logits,
+                              const std::vector<double>& weights) {
   LayerStatistics& out = calibration_.output;
+  const int64_t vocab = logits.cols();
+  const float* grad = logits.grad();
   ctx.pool.ParallelFor(vocab, 4096, [&](int64_t first, int64_t last, int) {
-    for (int64_t i = 0; i < n; ++i) {
+    for (int64_t i = 0; i < logits.rows(); ++i) {
       for (int64_t v = first; v < last; ++v) {
         out.row_weights[static_cast<size_t>(v)] += grad[i * vocab + v] * grad[i * vocab + v];
       }
@@ -135,9 +156,6 @@ void Collector::Labels(const Tensor& hidden, int64_t begin, int64_t n) {
   });
   AddWeighted(ctx, rows, weights, out.hessian);
   AddSquares(rows, out.mean_squares);
-  tape.Backward();
-  std::memcpy(hidden.grad() + begin * hidden.cols(), rows.grad(),
-              static_cast<size_t>(rows.size()) * sizeof(float));
 }
 
 void Collector::Window(std::span<const int32_t> tokens) {
@@ -184,24 +202,61 @@ Calibration Collector::Finish() {
     for (float& w : s.row_weights) w = mean > 0 ? static_cast<float>(w / mean) : 1.0f;
   };
   for (size_t i = 0; i < calibration_.layers.size(); ++i) {
-    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
+    for (size_t slot = 0; Collects(static_cast<int64_t>(i)) && slot < kNumLinearSlots; ++slot) {
       LayerStatistics& s = calibration_.layers[i][slot];
       const double trace = s.hessian.trace();
       finish(s, trace > 0 ? information_[i][slot] / trace : 1);
     }
   }
-  finish(calibration_.output, 1);
-  FinishEmbedding();
+  if (pass_.output) {
+    finish(calibration_.output, 1);
+    FinishEmbedding();
+  }
   return std::move(calibration_);
+}
+
+uint64_t HessianBytes(const Weight& w) {
+  return static_cast<uint64_t>(w.n_in * w.n_in) * sizeof(float);
 }
 
 }  // namespace
 
+Result<std::vector<CalibrationPass>> PlanPasses(const Model& model, uint64_t max_bytes) {
+  std::vector<CalibrationPass> passes;
+  uint64_t held = UINT64_MAX;  // by the last of them
+  const int64_t n_layers = model.config().n_layers;
+  for (int64_t i = 0; i <= n_layers; ++i) {
+    const bool output = i == n_layers;
+    uint64_t bytes = output ? HessianBytes(model.output()) + HessianBytes(model.embedding()) : 0;
+    for (size_t s = 0; !output && s < kNumLinearSlots; ++s) {
+      bytes += HessianBytes(model.layers()[static_cast<size_t>(i)].linear[s]);
+    }
+    if (bytes > max_bytes) {
+      return MakeError(
+          ErrorCode::kInvalidArgument,
+          "--calibration-memory: the statistics of {} alone take {:.3g} MB, the limit is {:.3g} MB",
+          output ? "the output" : fmt::format("layer {}", i), static_cast<double>(bytes) * 1e-6,
+          static_cast<double>(max_bytes) * 1e-6);
+    }
+    if (held > max_bytes - bytes) {
+      passes.push_back({.begin = i, .end = i, .output = false});
+      held = 0;
+    }
+    held += bytes;
+    if (output) {
+      passes.back().output = true;
+    } else {
+      passes.back().end = i + 1;
+    }
+  }
+  return passes;
+}
+
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
-                              const std::vector<std::vector<int32_t>>& windows, double max_seconds,
-                              const ProgressFn& progress) {
+                              std::span<const std::vector<int32_t>> windows, double max_seconds,
+                              const ProgressFn& progress, const CalibrationPass& pass) {
   const double begin = Seconds();
-  Collector collector(ctx, model);
+  Collector collector(ctx, model, pass);
   double done = 0, total = 0;
   for (const auto& window : windows) total += static_cast<double>(window.size());
   for (const auto& window : windows) {

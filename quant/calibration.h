@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/progress.h"
@@ -30,15 +32,24 @@ struct LayerStatistics {
 // row, and its row_weights are how often each token is read.
 struct Calibration {
   int64_t n_tokens = 0;
-  std::vector<std::array<LayerStatistics, kNumLinearSlots>> layers;
+  std::vector<std::array<LayerStatistics, kNumLinearSlots>> layers;  // of all; empty outside the pass
   LayerStatistics output;     // where it is tied to the embedding: of both its uses
   LayerStatistics embedding;  // empty where they are tied
 };
 
-// Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0. Error:
-// kCancelled.
+// What one pass over the text collects: Hessians of all layers at once may be more than memory holds.
+struct CalibrationPass {
+  int64_t begin = 0, end = INT64_MAX;  // layers
+  bool output = true;                  // and the embedding
+};
+// Passes that hold at most max_bytes of Hessians each, layers in order, the output last. Error
+// kInvalidArgument if one layer alone takes more.
+Result<std::vector<CalibrationPass>> PlanPasses(const Model& model, uint64_t max_bytes);
+
+// Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0. What
+// is collected does not depend on how it is divided into passes. Error: kCancelled.
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
-                              const std::vector<std::vector<int32_t>>& windows, double max_seconds,
-                              const ProgressFn& progress);
+                              std::span<const std::vector<int32_t>> windows, double max_seconds,
+                              const ProgressFn& progress, const CalibrationPass& pass = {});
 
 }  // namespace thimble

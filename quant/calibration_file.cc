@@ -5,13 +5,15 @@
 #include <filesystem>
 
 #include "base/sha256.h"
-#include "formats/gguf.h"
 #include "formats/model_hash.h"
+#include "quant/tensor_names.h"
 
 namespace thimble {
 namespace {
 
 constexpr const char* kType = "calibration";
+constexpr const char *kOutput = "output",
+                     *kEmbedding = "embedding";  // names of statistics, beside TensorName's
 // Part of the key: raised when the same inputs would give other statistics.
 constexpr int kVersion = 3;
 
@@ -54,7 +56,7 @@ std::string Key(const Model& model, const CalibrationOptions& options,
                 const std::vector<std::vector<TokenId>>& windows) {
   Sha256 hash;
   hash.Update(fmt::format("{} {} {} {} {}", kVersion, HashModel(model.file()), options.n_ctx,
-                          options.max_tokens, options.max_seconds));
+                          options.max_tokens, options.limits.max_seconds));
   if (model.file().hf) hash.Update(DumpJson(model.file().hf->config));
   for (const TextPart& text : options.texts) {
     hash.Update(fmt::format("{} {} {} ", text.name, text.chat, text.documents.size()));
@@ -69,61 +71,130 @@ std::string Key(const Model& model, const CalibrationOptions& options,
   return hash.Hex();
 }
 
-}  // namespace
+// The names that statistics have in the file, with the matrix they are of.
+std::vector<std::pair<std::string, const Weight*>> Declared(const Model& model) {
+  std::vector<std::pair<std::string, const Weight*>> all;
+  for (size_t layer = 0; layer < model.layers().size(); ++layer) {
+    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
+      all.emplace_back(TensorName(layer, slot), &model.layers()[layer].linear[slot]);
+    }
+  }
+  all.emplace_back(kOutput, &model.output());
+  if (!model.config().tied_embeddings) all.emplace_back(kEmbedding, &model.embedding());
+  return all;
+}
 
-Status SaveCalibration(const Calibration& calibration, const std::string& key, const std::string& path) {
+// Empty: a vector.
+std::string StatisticsOf(const TensorPlace& place, const ModelConfig& config) {
+  const Slot slot = place.row->slot;
+  if (static_cast<int>(slot) < kNumLinearSlots) {
+    return TensorName(static_cast<size_t>(place.layer), static_cast<size_t>(slot));
+  }
+  if (slot == Slot::kOutput) return kOutput;
+  if (slot != Slot::kEmbedding) return "";
+  return config.tied_embeddings ? kOutput : kEmbedding;
+}
+
+Result<GgufWriter> Begin(const Model& model, int64_t n_tokens, const std::string& key,
+                         const std::string& path) {
   Metadata metadata;
   metadata.Set("general.type", {std::string(kType)});
   metadata.Set("calibration.key", {key});
-  metadata.Set("calibration.tokens", {static_cast<uint64_t>(calibration.n_tokens)});
+  metadata.Set("calibration.tokens", {static_cast<uint64_t>(n_tokens)});
   std::vector<TensorDeclaration> tensors;
-  std::vector<const LayerStatistics*> order;
-  const auto declare = [&](const std::string& name, const LayerStatistics& s) {
-    tensors.push_back(
-        {name, WeightType::kF32, {RowSize(s.hessian.n, static_cast<int64_t>(s.row_weights.size()))}});
-    order.push_back(&s);
-  };
-  for (size_t layer = 0; layer < calibration.layers.size(); ++layer) {
-    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
-      declare(TensorName(layer, slot), calibration.layers[layer][slot]);
-    }
+  for (const auto& [name, w] : Declared(model)) {
+    tensors.push_back({name, WeightType::kF32, {RowSize(w->n_in, w->n_out)}});
   }
-  declare("output", calibration.output);
-  if (calibration.embedding.hessian.n > 0) declare("embedding", calibration.embedding);
-  ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, metadata, tensors));
+  return GgufWriter::Create(path, metadata, tensors);
+}
+
+Status Write(const Calibration& part, const CalibrationPass& pass, GgufWriter& writer) {
+  std::vector<const LayerStatistics*> order;
+  for (int64_t layer = pass.begin; layer < pass.end; ++layer) {
+    for (const LayerStatistics& s : part.layers[static_cast<size_t>(layer)]) order.push_back(&s);
+  }
+  if (pass.output) order.push_back(&part.output);
+  if (pass.output && part.embedding.hessian.n > 0) order.push_back(&part.embedding);
   for (const LayerStatistics* s : order) {
     const std::vector<float> row = Flatten(*s);
     RETURN_IF_ERROR(writer.Write({reinterpret_cast<const uint8_t*>(row.data()), row.size() * sizeof(float)}));
   }
-  return writer.Finish();
+  return {};
 }
 
-Result<Calibration> LoadCalibration(const Model& model, const std::string& key, const std::string& path) {
-  ASSIGN_OR_RETURN(const GgufFile file, ReadGguf(path));
-  if (file.metadata.String("general.type") != kType || file.metadata.String("calibration.key") != key) {
+}  // namespace
+
+Status CalibrateToFile(const Context& ctx, const Model& model, std::span<const std::vector<TokenId>> windows,
+                       const CalibrationLimits& limits, const std::string& key, const std::string& path,
+                       const ProgressFn& progress) {
+  ASSIGN_OR_RETURN(const std::vector<CalibrationPass> passes, PlanPasses(model, limits.max_bytes));
+  const double n_passes = static_cast<double>(passes.size());
+  std::optional<GgufWriter> writer;
+  for (size_t i = 0; i < passes.size(); ++i) {
+    const auto report = [&](Progress p) {
+      p.done += static_cast<double>(i) * p.total;
+      p.total *= n_passes;
+      return !progress || progress(p);
+    };
+    // What the first has time for, the others go through as well.
+    const double seconds = i == 0 ? limits.max_seconds / n_passes : 0;
+    ASSIGN_OR_RETURN(const Calibration part, Calibrate(ctx, model, windows, seconds, report, passes[i]));
+    if (i == 0) {
+      size_t used = 0;
+      for (int64_t tokens = 0; tokens < part.n_tokens; ++used) tokens += std::ssize(windows[used]);
+      windows = windows.first(used);
+      ASSIGN_OR_RETURN(GgufWriter begun, Begin(model, part.n_tokens, key, path));
+      writer.emplace(std::move(begun));
+    }
+    RETURN_IF_ERROR(Write(part, passes[i], *writer));
+  }
+  return writer->Finish();
+}
+
+Result<CalibrationFile> CalibrationFile::Open(const Model& model, const std::string& key,
+                                              const std::string& path) {
+  CalibrationFile file;
+  file.path_ = path;
+  ASSIGN_OR_RETURN(file.file_, ReadGguf(path));
+  const GgufFile& gguf = file.file_;
+  if (gguf.metadata.String("general.type") != kType || gguf.metadata.String("calibration.key") != key) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: a calibration of another model, text or version",
                      path);
   }
-  Calibration calibration;
-  calibration.n_tokens = file.metadata.Int("calibration.tokens").value_or(0);
-  const auto read = [&](const std::string& name, const Weight& w) -> Result<LayerStatistics> {
-    const TensorInfo* t = file.tensors.Find(name);
-    if (t == nullptr || t->type != WeightType::kF32 || t->n_elements() != RowSize(w.n_in, w.n_out)) {
+  file.n_tokens_ = gguf.metadata.Int("calibration.tokens").value_or(0);
+  std::unordered_map<std::string, Entry> declared;
+  for (const auto& [name, w] : Declared(model)) {
+    const TensorInfo* t = gguf.tensors.Find(name);
+    if (t == nullptr || t->type != WeightType::kF32 || t->n_elements() != RowSize(w->n_in, w->n_out)) {
       return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' does not fit the model", path, name);
     }
-    return Unflatten(reinterpret_cast<const float*>(t->bytes.data()), w.n_in, w.n_out);
-  };
-  for (size_t layer = 0; layer < model.layers().size(); ++layer) {
-    auto& statistics = calibration.layers.emplace_back();
-    for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
-      ASSIGN_OR_RETURN(statistics[slot], read(TensorName(layer, slot), model.layers()[layer].linear[slot]));
-    }
+    declared[name] = {t->bytes, w->n_in, w->n_out};
   }
-  ASSIGN_OR_RETURN(calibration.output, read("output", model.output()));
-  if (!model.config().tied_embeddings) {
-    ASSIGN_OR_RETURN(calibration.embedding, read("embedding", model.embedding()));
+  for (const auto& [name, place] : PlacesByName(model.config(), Naming::kGguf)) {
+    const auto found = declared.find(StatisticsOf(place, model.config()));
+    if (found != declared.end()) file.entries_[name] = found->second;
   }
-  return calibration;
+  return file;
+}
+
+// Not through the mapping: a process's memory should not grow by what it has read.
+Result<std::vector<float>> CalibrationFile::ReadFloats(std::span<const uint8_t> bytes) const {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  if (!file_.file->Copy(bytes, reinterpret_cast<uint8_t*>(values.data()))) {
+    return MakeError(ErrorCode::kIo, "{}: cannot be read any more", path_);
+  }
+  return values;
+}
+
+Result<LayerStatistics> CalibrationFile::Read(const std::string& name) const {
+  const Entry& entry = entries_.at(name);
+  ASSIGN_OR_RETURN(const std::vector<float> row, ReadFloats(entry.bytes));
+  return Unflatten(row.data(), entry.n_in, entry.n_out);
+}
+
+Result<std::vector<float>> CalibrationFile::ReadMeanSquares(const std::string& name) const {
+  const Entry& entry = entries_.at(name);
+  return ReadFloats(entry.bytes.last(static_cast<size_t>(entry.n_in) * sizeof(float)));
 }
 
 std::string CalibrationOptions::DefaultCacheDir() {
@@ -144,22 +215,21 @@ Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model
   }
   const auto taken = TakeEvenly(windows, options.max_tokens);
   if (taken.empty()) return MakeError(ErrorCode::kInvalidArgument, "the calibration text is too short");
-  CachedCalibration cached;
-  cached.key = Key(model, options, taken);
+  CachedCalibration cached{.calibration = {}, .key = Key(model, options, taken), .folder = {}};
   cached.folder = options.cache_dir + "/calibration/" + cached.key.substr(0, 16);
   std::error_code ec;
   std::filesystem::create_directories(cached.folder, ec);
   if (ec) return MakeError(ErrorCode::kIo, "{}: cannot be made: {}", cached.folder, ec.message());
   const std::string path = cached.folder + "/calibration.gguf";
-  if (auto loaded = LoadCalibration(model, cached.key, path)) {
-    cached.calibration = std::move(*loaded);
+  if (auto kept = CalibrationFile::Open(model, cached.key, path)) {
+    cached.calibration = std::move(*kept);
     cached.found = true;
     return cached;
   }
   Context exact = ctx;
   exact.compute = Compute::kF32;
-  ASSIGN_OR_RETURN(cached.calibration, Calibrate(exact, model, taken, options.max_seconds, progress));
-  RETURN_IF_ERROR(SaveCalibration(cached.calibration, cached.key, path));
+  RETURN_IF_ERROR(CalibrateToFile(exact, model, taken, options.limits, cached.key, path, progress));
+  ASSIGN_OR_RETURN(cached.calibration, CalibrationFile::Open(model, cached.key, path));
   return cached;
 }
 

@@ -140,7 +140,19 @@ Result<std::vector<std::vector<TokenId>>> Windows(const TextPart& part, const To
 std::vector<std::vector<TokenId>> TakeEvenly(const std::vector<std::vector<std::vector<TokenId>>>& parts,
                                              int64_t max_tokens) {
   std::vector<std::vector<TokenId>> taken;
-  int64_t left = max_tokens;
+  int64_t left = max_tokens, n_parts = 0, firsts = 0;
+  for (const auto& windows : parts) {
+    n_parts += !windows.empty();
+    firsts += windows.empty() ? 0 : std::ssize(windows[0]);
+  }
+  if (firsts > max_tokens) {  // a piece of each
+    for (const auto& windows : parts) {
+      const int64_t size =
+          std::min<int64_t>(max_tokens / n_parts, windows.empty() ? 0 : std::ssize(windows[0]));
+      if (size >= 2) taken.emplace_back(windows[0].begin(), windows[0].begin() + size);
+    }
+    return taken;
+  }
   for (size_t i = 0, found = 1; found > 0; ++i) {
     found = 0;
     for (const auto& windows : parts) {

@@ -39,7 +39,8 @@ TextPart Deal(const TextPart& part, TextPurpose purpose);
 Result<std::vector<std::vector<TokenId>>> Windows(const TextPart& part, const Tokenizer& tokenizer,
                                                   const ChatTemplate* chat_template, int64_t n_ctx);
 
-// At most max_tokens from all parts, evenly, where shorter parts leave their share to the others.
+// At most max_tokens from all parts, evenly, where shorter parts leave their share to the others. Where not
+// even the first windows fit, the beginnings of them.
 std::vector<std::vector<TokenId>> TakeEvenly(const std::vector<std::vector<std::vector<TokenId>>>& parts,
                                              int64_t max_tokens);
 

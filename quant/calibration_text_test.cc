@@ -195,7 +195,8 @@ TEST(TakeEvenly, GoesRoundTheParts) {
   EXPECT_THAT(ids(33), ElementsAre(1, 5, 2, 6));
   EXPECT_THAT(ids(25), ElementsAre(1, 5, 6));
   EXPECT_THAT(ids(20), ElementsAre(1, 5));
-  EXPECT_THAT(ids(9), ElementsAre(6));
+  EXPECT_THAT(ids(9), ElementsAre(1, 5));  // four of each
+  EXPECT_TRUE(TakeEvenly(parts, 3).empty());
   EXPECT_TRUE(TakeEvenly({}, 100).empty());
 }
 

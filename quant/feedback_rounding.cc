@@ -262,6 +262,8 @@ class Tile {
   }
 
   void Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double* costs);
+  void RoundAlone(int64_t rows, const float* w, int64_t ldw, const float* importance, uint8_t* out,
+                  double* costs);
 
  private:
   // x [columns, kRows] = the weights with what errors before `known` add.
@@ -286,7 +288,6 @@ class Tile {
   void RoundSuper(const Layout& layout, int64_t begin);
   void ChooseScale(const Layout& layout, int j, Run& run, const PerRow& own);
   void ChooseScaleAndMin(const Layout& layout, int j, Run& run, const PerRow& own, const PerRow& own_min);
-  void RoundBook(int64_t rows, const float* w, int64_t ldw, uint8_t* out);
   void Write(int64_t block, int64_t rows, uint8_t* out);
 
   const KernelTable& kernels_;
@@ -422,13 +423,12 @@ void Tile::RoundSuper(const Layout& layout, int64_t begin) {
   }
 }
 
-// As the codec rounds them. Points that are chosen in groups cannot make up for each other one by one, and
-// feeding whole blocks' errors on does more harm than good.
-void Tile::RoundBook(int64_t rows, const float* w, int64_t ldw, uint8_t* out) {
+void Tile::RoundAlone(int64_t rows, const float* w, int64_t ldw, const float* importance, uint8_t* out,
+                      double* costs) {
   std::vector<float> value(static_cast<size_t>(n_)), whitened(errors_.size());
   for (int64_t r = 0; r < rows; ++r) {
     uint8_t* row = out + static_cast<size_t>(r) * RowBytes(type_, n_);
-    EncodeRow(type_, w + r * ldw, row, n_, factor_.importance.data());
+    EncodeRow(type_, w + r * ldw, row, n_, importance);
     DecodeRow(type_, row, value.data(), n_);
     for (int64_t i = 0; i < n_; ++i) {
       errors_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i] - value[static_cast<size_t>(i)];
@@ -439,6 +439,7 @@ void Tile::RoundBook(int64_t rows, const float* w, int64_t ldw, uint8_t* out) {
   for (size_t i = 0; i < whitened.size(); ++i) {
     cost_[i % kRows] += static_cast<double>(whitened[i]) * whitened[i];
   }
+  std::copy_n(cost_, rows, costs);
 }
 
 void Tile::Write(int64_t block, int64_t rows, uint8_t* out) {
@@ -470,10 +471,12 @@ void Tile::Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double
       }
       Write(begin / size, rows, out);
     }
+    std::copy_n(cost_, rows, costs);
   } else {
-    RoundBook(rows, w, ldw, out);
+    // Points that are chosen in groups cannot make up for each other one by one, and feeding whole blocks'
+    // errors on does more harm than good.
+    RoundAlone(rows, w, ldw, factor_.importance.data(), out, costs);
   }
-  std::copy_n(cost_, rows, costs);
 }
 
 }  // namespace
@@ -482,6 +485,12 @@ void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows
                        const HessianFactor& factor, uint8_t* out, double* costs) {
   CHECK(rows > 0 && rows <= kRows && factor.n % Info(type).block_size == 0);
   Tile(kernels, type, factor).Round(rows, w, ldw, out, costs);
+}
+
+void RoundAlone(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
+                const HessianFactor& factor, const float* importance, uint8_t* out, double* costs) {
+  CHECK(rows > 0 && rows <= kRows && factor.n % Info(type).block_size == 0);
+  Tile(kernels, type, factor).RoundAlone(rows, w, ldw, importance, out, costs);
 }
 
 }  // namespace thimble

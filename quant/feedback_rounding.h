@@ -21,4 +21,8 @@ namespace thimble {
 void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
                        const HessianFactor& factor, uint8_t* out, double* costs);
 
+// Likewise without feedback: as EncodeRow rounds with this importance (may be null).
+void RoundAlone(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
+                const HessianFactor& factor, const float* importance, uint8_t* out, double* costs);
+
 }  // namespace thimble

@@ -115,4 +115,13 @@ Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, co
   return factor;
 }
 
+void ScaleColumns(std::span<const float> scales, HessianFactor& factor) {
+  const size_t n = static_cast<size_t>(factor.n);
+  for (size_t i = 0; i < n; ++i) {
+    factor.diagonal[i] /= scales[i];
+    factor.importance[i] /= scales[i] * scales[i];
+    for (size_t j = 0; j < i; ++j) factor.feedback[i * n + j] *= scales[i] / scales[j];
+  }
+}
+
 }  // namespace thimble

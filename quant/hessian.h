@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -40,5 +41,9 @@ struct HessianFactor {
 // kInvalidArgument: numbers that are not finite.
 Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, const Hessian& hessian,
                                 float damping = 0.01f);
+
+// The factor of S^-1 (H + damping) S^-1, S = diag(scales): of the inputs of weights whose columns were
+// multiplied by `scales` [n], which are positive.
+void ScaleColumns(std::span<const float> scales, HessianFactor& factor);
 
 }  // namespace thimble

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "formats/gguf.h"
-#include "quant/calibrated_rounding.h"
+#include "quant/tensor_names.h"
 
 namespace thimble {
 namespace {
@@ -24,13 +24,12 @@ std::vector<float> Floats(const TensorInfo& t) {
 
 }  // namespace
 
-Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config) {
+Result<Imatrix> ImatrixOf(const CalibrationFile& calibration, const ModelConfig& config) {
   Imatrix imatrix;
-  const StatisticsByName statistics(calibration, config);
   for (const auto& [name, place] : PlacesByName(config, Naming::kGguf)) {
-    const LayerStatistics* s = statistics.Find(name);
     const bool read = place.row->slot == Slot::kEmbedding && !config.tied_embeddings;  // no product's input
-    if (s != nullptr && !read) imatrix.mean_squares[name] = s->mean_squares;
+    if (!calibration.Has(name) || read) continue;
+    ASSIGN_OR_RETURN(imatrix.mean_squares[name], calibration.ReadMeanSquares(name));
   }
   return imatrix;
 }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "quant/calibration.h"
+#include "quant/calibration_file.h"
 #include "quant/export_plan.h"
 
 namespace thimble {
@@ -18,7 +18,7 @@ struct Imatrix {
   int64_t n_chunks = 0, chunk_size = 0;
 };
 
-Imatrix ImatrixOf(const Calibration& calibration, const ModelConfig& config);
+Result<Imatrix> ImatrixOf(const CalibrationFile& calibration, const ModelConfig& config);
 
 // An error where a matrix that is to be quantized has other columns than the imatrix says, or none of it
 // matches.

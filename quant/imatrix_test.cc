@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "formats/gguf.h"
-#include "model/test_support.h"
+#include "quant/test_support.h"
 
 namespace thimble {
 namespace {
@@ -15,14 +15,14 @@ using ::testing::HasSubstr;
 
 class ImatrixTest : public testing::Test {
  protected:
-  Calibration Calibrated() {
+  CalibrationFile Calibrated() {
     std::vector<std::vector<int32_t>> windows = {RandomIds(40, model_->config().vocab_size, 1),
                                                  RandomIds(40, model_->config().vocab_size, 2)};
-    return Calibrate({.pool = pool_, .compute = Compute::kF32}, *model_, windows, 0, nullptr).value();
+    return CalibratedOrDie(pool_, *model_, windows, folder_ / "calibration.gguf");
   }
   ExportPlan Plan() { return PlanFromModelFile(OpenModelFile(kModelsDirectory + "llama").value()).value(); }
   Imatrix Made() {
-    Imatrix imatrix = ImatrixOf(Calibrated(), model_->config());
+    Imatrix imatrix = ImatrixOf(Calibrated(), model_->config()).value();
     imatrix.datasets = {"en", "a name, with a comma"};
     imatrix.chunk_size = 40;
     imatrix.n_chunks = 2;
@@ -35,12 +35,12 @@ class ImatrixTest : public testing::Test {
 };
 
 TEST_F(ImatrixTest, NamesEveryMatrixThatHasInputs) {
-  const Calibration calibration = Calibrated();
-  const Imatrix imatrix = ImatrixOf(calibration, model_->config());
+  const CalibrationFile calibration = Calibrated();
+  const Imatrix imatrix = ImatrixOf(calibration, model_->config()).value();
   EXPECT_EQ(imatrix.mean_squares.size(), model_->layers().size() * kNumLinearSlots + 1);
   EXPECT_EQ(imatrix.mean_squares.at("blk.1.ffn_down.weight"),
-            calibration.layers[1][static_cast<size_t>(Slot::kDown)].mean_squares);
-  EXPECT_EQ(imatrix.mean_squares.at("output.weight"), calibration.output.mean_squares);
+            calibration.Read("blk.1.ffn_down.weight").value().mean_squares);
+  EXPECT_EQ(imatrix.mean_squares.at("output.weight"), calibration.Read("output.weight").value().mean_squares);
   EXPECT_FALSE(imatrix.mean_squares.contains("token_embd.weight"));  // not tied
   EXPECT_FALSE(imatrix.mean_squares.contains("blk.0.attn_q.bias"));
   EXPECT_TRUE(CheckImatrix(imatrix, Plan(), "x"));

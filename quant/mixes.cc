@@ -11,6 +11,8 @@ namespace {
 using enum WeightType;
 using When = MixWhen;
 
+constexpr uint32_t kQ2KSmall = 21;
+
 constexpr MixRow kMixes[] = {
     {"F32", 0, kF32},
     {"F16", 1, kF16},
@@ -21,7 +23,65 @@ constexpr MixRow kMixes[] = {
     {"Q5_0", 8, kQ5_0},
     {"Q5_1", 9, kQ5_1},
     {"Q2_K", 10, kQ2_K, {When::kGqa4, kQ4_K, kQ3_K}, {When::kAlways, kQ3_K}, {When::kAlways, kQ3_K}},
-    {"Q2_K_S", 21, kQ2_K, {When::kGqa4, kQ4_K}, {}, {When::kFirstEighth, kQ4_K}},
+    {"Q2_K_S", kQ2KSmall, kQ2_K, {When::kGqa4, kQ4_K}, {}, {When::kFirstEighth, kQ4_K}},
+    {"IQ2_XXS",
+     19,
+     kIQ2_XXS,
+     {When::kGqa4, kQ4_K, kQ2_K},
+     {},
+     {When::kFirstEighth, kQ2_K},
+     {},
+     {},
+     kQ2_K,
+     kQ5_K},
+    {"IQ2_XS",
+     20,
+     kIQ2_XS,
+     {When::kGqa4, kQ4_K, kQ2_K},
+     {},
+     {When::kFirstEighth, kQ2_K},
+     {},
+     {},
+     kQ2_K,
+     kQ5_K},
+    {"IQ2_S",
+     28,
+     kIQ2_XS,
+     {When::kGqa4, kQ4_K, kIQ3_S},
+     {When::kAlways, kIQ3_S},
+     {When::kFirstEighth, kIQ3_S},
+     {},
+     {},
+     kIQ3_S,
+     kQ5_K},
+    {"IQ2_M",
+     29,
+     kIQ2_S,
+     {When::kGqa4, kQ4_K, kIQ3_S},
+     {When::kAlways, kIQ3_S},
+     {When::kFirstEighth, kIQ3_S},
+     {},
+     {},
+     kIQ3_S,
+     kQ5_K},
+    {"IQ3_XXS",
+     23,
+     kIQ3_XXS,
+     {When::kGqa4, kQ4_K},
+     {When::kAlways, kIQ3_S},
+     {},
+     {When::kAlways, kIQ2_S},
+     {},
+     kIQ3_S,
+     kQ5_K},
+    {"IQ3_XS",
+     22,
+     kIQ3_S,
+     {When::kGqa4, kQ4_K},
+     {},
+     {},
+     {When::kAlways, kIQ3_XXS},
+     {When::kBetween, kIQ3_XXS}},
     {"Q3_K_S", 11, kQ3_K},
     {"Q3_K_M",
      12,
@@ -62,6 +122,10 @@ bool IsQuantizable(const MixTensor& t) {
 
 int LayerOf(const std::string& name) {
   return name.starts_with("blk.") ? std::atoi(name.c_str() + 4) : -1;
+}
+
+bool IsIq2(WeightType type) {
+  return type == kIQ2_XXS || type == kIQ2_XS || type == kIQ2_S;
 }
 
 // What a row becomes that is not a multiple of 256.
@@ -121,6 +185,7 @@ class Chooser {
     }
     if (options_.pure || !Info(mix_.base).quantized) return Fit(t, mix_.base);
     if (output || (embedding && tied_)) return ChooseOutput(t);
+    if (embedding) return Fit(t, mix_.embedding.value_or(mix_.base));
     return Fit(t, ByRole(t.name));
   }
 
@@ -132,7 +197,7 @@ class Chooser {
   // The logits' matrix: Q6_K, or Q8_0 where even the base type doesn't fit the row.
   MixChoice ChooseOutput(const MixTensor& t) const {
     if (options_.output_type) return Fit(t, *options_.output_type);
-    const WeightType wanted = mix_.base == kQ8_0 ? kQ8_0 : kQ6_K;
+    const WeightType wanted = mix_.base == kQ8_0 ? kQ8_0 : mix_.output;
     const bool base_fits = t.shape.back() % Info(mix_.base).block_size == 0;
     return {Fallback(base_fits ? wanted : kQ8_0, t.shape.back()), wanted};
   }
@@ -141,10 +206,13 @@ class Chooser {
     if (Contains(name, "attn_v.weight")) {
       const WeightType type = Apply(mix_.attn_v, i_attn_v_++, n_attn_v_);
       // Eight heads share each value head in the 70B models: the matrix is small and matters.
-      return Is70B() && (type == kQ3_K || type == kQ4_K) ? kQ5_K : type;
+      return Is70B() && !IsIq2(mix_.base) && (type == kQ3_K || type == kQ4_K) ? kQ5_K : type;
     }
     if (Contains(name, "attn_output.weight")) return Apply(mix_.attn_output, 0, 0);
     if (Contains(name, "ffn_down")) return Apply(mix_.ffn_down, i_ffn_down_++, shape_.n_layers);
+    if (Contains(name, "attn_q.weight") || Contains(name, "attn_k.weight")) return Apply(mix_.attn_q_k, 0, 0);
+    if (Contains(name, "ffn_gate")) return Apply(mix_.ffn_gate_up, i_ffn_gate_++, shape_.n_layers);
+    if (Contains(name, "ffn_up")) return Apply(mix_.ffn_gate_up, i_ffn_up_++, shape_.n_layers);
     return mix_.base;
   }
 
@@ -169,6 +237,8 @@ class Chooser {
         return i < n / 16;
       case When::kFirstEighth:
         return i < n / 8;
+      case When::kBetween:
+        return i >= n / 8 && i < 7 * n / 8;
       case When::kMoreBits:
         return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
     }
@@ -185,7 +255,7 @@ class Chooser {
   const MixShape& shape_;
   std::vector<std::pair<std::regex, WeightType>> overrides_;
   bool tied_ = true;
-  int64_t n_attn_v_ = 0, i_attn_v_ = 0, i_ffn_down_ = 0;
+  int64_t n_attn_v_ = 0, i_attn_v_ = 0, i_ffn_down_ = 0, i_ffn_gate_ = 0, i_ffn_up_ = 0;
 };
 
 }  // namespace
@@ -212,6 +282,11 @@ const MixRow* FindMixByFileType(uint32_t file_type) {
     if (row.file_type == file_type) return &row;
   }
   return nullptr;
+}
+
+bool NeedsImportance(const MixRow& mix, std::string_view tensor_name, WeightType type) {
+  if (tensor_name == "token_embd.weight" || tensor_name == "output.weight") return false;
+  return IsIq2(type) || type == kIQ3_XXS || (type == kQ2_K && mix.file_type == kQ2KSmall);
 }
 
 Result<TypeOverride> ParseTypeOverride(std::string_view text) {

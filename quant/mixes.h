@@ -1,6 +1,6 @@
 // Which type each tensor gets under a name such as "Q4_K_M": llama.cpp's mixes as a table
-// (src/llama-quant.cpp, llama_tensor_get_type, without an importance matrix), so that a file made here has
-// the types of one made there.
+// (src/llama-quant.cpp, llama_tensor_get_type, without an importance matrix but for the mixes that there need
+// one), so that a file made here has the types of one made there.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,7 @@ enum class MixWhen {
   kFirstFour,
   kFirstSixteenth,
   kFirstEighth,
+  kBetween,   // without the first and the last eighth
   kMoreBits,  // the first and the last eighth and every third layer between
 };
 
@@ -41,7 +42,9 @@ struct MixRow {
   const char* name;    // as llama-quantize has it
   uint32_t file_type;  // general.file_type (gguf-py's LlamaFileType)
   WeightType base;
-  MixRule attn_v = {}, attn_output = {}, ffn_down = {};
+  MixRule attn_v = {}, attn_output = {}, ffn_down = {}, attn_q_k = {}, ffn_gate_up = {};
+  std::optional<WeightType> embedding = {};  // where it is not the output
+  WeightType output = WeightType::kQ6_K;
 };
 
 std::span<const MixRow> AllMixes();
@@ -64,6 +67,9 @@ struct MixOptions {
   std::optional<WeightType> output_type, embedding_type;
   bool pure = false;  // the base type for every matrix
 };
+
+// Whether llama.cpp refuses this type for a matrix without an importance matrix (tensor_requires_imatrix).
+bool NeedsImportance(const MixRow& mix, std::string_view tensor_name, WeightType type);
 
 // What the rules need to know of a model.
 struct MixShape {

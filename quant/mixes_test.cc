@@ -108,6 +108,19 @@ TEST(Mixes, ErrorsNameWhatIsWrong) {
   EXPECT_THAT(bad.error().message, HasSubstr("regular expression"));
 }
 
+TEST(Mixes, SmallTypesNeedImportance) {
+  const MixRow &small = **FindMix("Q2_K_S"), &other = **FindMix("Q2_K");
+  for (const WeightType type :
+       {WeightType::kIQ2_XXS, WeightType::kIQ2_XS, WeightType::kIQ2_S, WeightType::kIQ3_XXS}) {
+    EXPECT_TRUE(NeedsImportance(other, "blk.0.attn_q.weight", type));
+    EXPECT_FALSE(NeedsImportance(other, "token_embd.weight", type));
+    EXPECT_FALSE(NeedsImportance(other, "output.weight", type));
+  }
+  EXPECT_TRUE(NeedsImportance(small, "blk.0.attn_q.weight", WeightType::kQ2_K));
+  EXPECT_FALSE(NeedsImportance(other, "blk.0.attn_q.weight", WeightType::kQ2_K));
+  EXPECT_FALSE(NeedsImportance(other, "blk.0.attn_q.weight", WeightType::kIQ3_S));
+}
+
 TEST(Mixes, FileTypesAreUnique) {
   for (const MixRow& row : AllMixes()) {
     EXPECT_EQ(FindMixByFileType(row.file_type), &row);

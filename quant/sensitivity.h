@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "quant/calibration.h"
+#include "quant/calibration_file.h"
 #include "quant/export_plan.h"
 
 namespace thimble {
@@ -22,8 +22,7 @@ struct TensorCosts {
 
 // Of every tensor of the plan: types of `candidates` whose blocks fit its rows where it has statistics; where
 // none fits, or it has none, the type that it has. Rounds every tensor with every type.
-Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Calibration& calibration,
-                                              const ModelConfig& config,
+Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const CalibrationFile& calibration,
                                               std::span<const WeightType> candidates, ThreadPool& pool,
                                               const ProgressFn& progress);
 

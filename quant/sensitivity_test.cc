@@ -7,8 +7,8 @@
 
 #include "codec/codec.h"
 #include "formats/gguf.h"
-#include "model/test_support.h"
 #include "quant/calibrated_rounding.h"
+#include "quant/test_support.h"
 
 namespace thimble {
 namespace {
@@ -20,12 +20,12 @@ class SensitivityTest : public testing::Test {
   SensitivityTest() {
     for (uint64_t i = 0; i < 6; ++i) windows_.push_back(RandomIds(48, 272, i));
   }
-  Calibration CalibrateModel(const Model& model) {
-    return Calibrate({.pool = pool_, .compute = Compute::kF32}, model, windows_, 0, nullptr).value();
+  CalibrationFile CalibrateModel(const Model& model) {
+    return CalibratedOrDie(pool_, model, windows_, folder_ / (std::to_string(++n_calibrated_) + ".gguf"));
   }
-  std::vector<TensorCosts> Costs(const ExportPlan& plan, const Calibration& calibration, const Model& model,
+  std::vector<TensorCosts> Costs(const ExportPlan& plan, const CalibrationFile& calibration,
                                  std::span<const WeightType> types = kTypes) {
-    auto costs = MeasureCosts(plan, calibration, model.config(), types, pool_, nullptr);
+    auto costs = MeasureCosts(plan, calibration, types, pool_, nullptr);
     EXPECT_TRUE(costs);
     return std::move(*costs);
   }
@@ -36,6 +36,7 @@ class SensitivityTest : public testing::Test {
   TemporaryFolder folder_;
   ThreadPool pool_{2};
   std::vector<std::vector<int32_t>> windows_;
+  int n_calibrated_ = 0;
 };
 
 std::vector<float> Decode(const TensorInfo& t) {
@@ -70,15 +71,14 @@ double Cost(const LayerStatistics& s, const std::vector<float>& before, const st
 
 TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
   const auto model = GoldenModel("llama_bias_tied");
-  const Calibration calibration = CalibrateModel(*model);
+  const CalibrationFile calibration = CalibrateModel(*model);
   // From a GGUF, so that rows stand as the model has them.
   const std::string source = folder_ / "source.gguf";
   ASSERT_TRUE(WriteGgufFromPlan(Plan(kModelsDirectory + "llama_bias_tied"), source, pool_, nullptr, ""));
   const auto bound = LoadModelOrDie(source);
-  const Calibration of_gguf = CalibrateModel(*bound);
+  const CalibrationFile of_gguf = CalibrateModel(*bound);
   ExportPlan plan = Plan(source);
-  const auto costs = Costs(plan, of_gguf, *bound);
-  const StatisticsByName statistics(of_gguf, bound->config());
+  const auto costs = Costs(plan, of_gguf);
   const std::string written = folder_ / "out.gguf";
   for (const size_t choice : {size_t{0}, size_t{1}, size_t{2}}) {
     for (size_t i = 0; i < plan.tensors.size(); ++i) {
@@ -86,14 +86,14 @@ TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
       if (costs[i].choices.size() > 1) plan.tensors[i].type = costs[i].choices[choice].type;
     }
     ASSERT_TRUE(WriteGgufFromPlan(plan, written, pool_, nullptr, "",
-                                  RoundingBy(RoundingMethod::kGptq, of_gguf, bound->config(), pool_)));
+                                  RoundingBy({RoundingMethod::kGptq}, of_gguf, pool_)));
     const GgufFile file = ReadGguf(written).value();
     int matrices = 0;
     for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      const LayerStatistics* s = statistics.Find(costs[i].name);
-      if (s == nullptr) continue;
+      if (!of_gguf.Has(costs[i].name)) continue;
+      const LayerStatistics s = of_gguf.Read(costs[i].name).value();
       ++matrices;
-      const double cost = Cost(*s, Decode(plan.tensors[i].source), Decode(*file.tensors.Find(costs[i].name)));
+      const double cost = Cost(s, Decode(plan.tensors[i].source), Decode(*file.tensors.Find(costs[i].name)));
       EXPECT_NEAR(costs[i].choices[choice].kld, cost, 2e-3 * cost) << costs[i].name;
     }
     EXPECT_EQ(matrices, 15);  // seven of two layers, and the embedding, which is the output
@@ -101,16 +101,16 @@ TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
   // The same model as a folder, whose rows of queries and keys stand in another order.
   std::map<std::string, double> by_name;
   for (const TensorCosts& t : costs) by_name[t.name] = t.choices[0].kld;
-  for (const TensorCosts& t : Costs(Plan(kModelsDirectory + "llama_bias_tied"), calibration, *model)) {
+  for (const TensorCosts& t : Costs(Plan(kModelsDirectory + "llama_bias_tied"), calibration)) {
     EXPECT_NEAR(t.choices[0].kld, by_name.at(t.name), 0.02 * by_name.at(t.name)) << t.name;
   }
 }
 
 TEST_F(SensitivityTest, ChoicesAreWhatFits) {
   const auto model = GoldenModel("llama");
-  const Calibration calibration = CalibrateModel(*model);
+  const CalibrationFile calibration = CalibrateModel(*model);
   const ExportPlan plan = Plan(kModelsDirectory + "llama");
-  for (const TensorCosts& t : Costs(plan, calibration, *model)) {
+  for (const TensorCosts& t : Costs(plan, calibration)) {
     const auto tensor = std::ranges::find(plan.tensors, t.name, &ExportTensor::name);
     const bool matrix = tensor->shape().size() == 2;
     ASSERT_EQ(t.choices.size(), matrix ? 3u : 1u) << t.name;  // no row has whole blocks of Q4_K
@@ -134,7 +134,7 @@ TEST_F(SensitivityTest, ChoicesAreWhatFits) {
   }
   // Where no type fits, tensors stay what they are.
   const WeightType only[] = {WeightType::kQ4_K};
-  for (const TensorCosts& t : Costs(plan, calibration, *model, only)) {
+  for (const TensorCosts& t : Costs(plan, calibration, only)) {
     ASSERT_EQ(t.choices.size(), 1u);
     EXPECT_EQ(t.choices[0].type, WeightType::kF32);
   }
@@ -142,23 +142,11 @@ TEST_F(SensitivityTest, ChoicesAreWhatFits) {
 
 TEST_F(SensitivityTest, Cancels) {
   const auto model = GoldenModel("llama");
-  const Calibration calibration = CalibrateModel(*model);
-  const auto cancelled = MeasureCosts(Plan(kModelsDirectory + "llama"), calibration, model->config(), kTypes,
-                                      pool_, [](const Progress& p) { return p.done < 0.5 * p.total; });
+  const CalibrationFile calibration = CalibrateModel(*model);
+  const auto cancelled = MeasureCosts(Plan(kModelsDirectory + "llama"), calibration, kTypes, pool_,
+                                      [](const Progress& p) { return p.done < 0.5 * p.total; });
   ASSERT_FALSE(cancelled);
   EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
-}
-
-TEST_F(SensitivityTest, StatisticsByNames) {
-  const auto tied = GoldenModel("gemma3_text"), untied = GoldenModel("llama");
-  const Calibration a = CalibrateModel(*tied), b = CalibrateModel(*untied);
-  const StatisticsByName of_tied(a, tied->config()), of_untied(b, untied->config());
-  EXPECT_EQ(of_tied.Find("token_embd.weight"), &a.output);
-  EXPECT_EQ(of_untied.Find("token_embd.weight"), &b.embedding);
-  EXPECT_EQ(of_untied.Find("output.weight"), &b.output);
-  EXPECT_EQ(of_tied.Find("blk.1.ffn_up.weight"), &a.layers[1][static_cast<size_t>(Slot::kUp)]);
-  EXPECT_EQ(of_tied.Find("blk.1.attn_norm.weight"), nullptr);
-  EXPECT_EQ(of_tied.Find("blk.99.ffn_up.weight"), nullptr);
 }
 
 }  // namespace

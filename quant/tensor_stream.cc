@@ -15,6 +15,11 @@ namespace {
 
 constexpr int64_t kSlabWeights = 1 << 22;  // 16 MB in F32: enough for all threads, little beside a model
 
+int64_t Columns(const ExportTensor& t) {
+  const bool bias = t.transform == GgufTransform::kPermuteHeads && t.shape().size() == 1;
+  return bias ? 1 : t.source.row_size();  // that bias's numbers move one by one
+}
+
 }  // namespace
 
 // A tensor as rows that can be moved and encoded one by one.
@@ -23,11 +28,12 @@ struct TensorStreamer::Rows {
   size_t source_bytes, bytes;  // of one row
   bool copied;                 // bit for bit
 
-  explicit Rows(const ExportTensor& t) : n(t.source.n_rows()), cols(t.source.row_size()) {
-    if (t.transform == GgufTransform::kPermuteHeads && t.shape().size() == 1) std::swap(n, cols);  // a bias
+  explicit Rows(const ExportTensor& t) : n(t.source.n_rows()), cols(Columns(t)) {
+    if (cols != t.source.row_size()) n = t.source.n_elements();
     source_bytes = RowBytes(t.source.type, cols);
     bytes = RowBytes(t.type, cols);
-    copied = t.source.type == t.type && t.transform != GgufTransform::kPlusOne;
+    copied = t.source.type == t.type && t.transform != GgufTransform::kPlusOne && t.row_scales.empty() &&
+             t.column_scales.empty();
   }
 };
 
@@ -63,6 +69,20 @@ void SquaredSums(const float* x, const float* y, size_t n, float limit, double* 
 
 }  // namespace
 
+void ReadRow(const ExportTensor& t, int64_t source_row, float* out) {
+  const int64_t n = Columns(t);
+  const uint8_t* source =
+      t.source.bytes.data() + static_cast<size_t>(source_row) * RowBytes(t.source.type, n);
+  Kernels().decode_row[static_cast<size_t>(t.source.type)](source, out, n);
+  if (t.transform == GgufTransform::kPlusOne) {
+    for (int64_t i = 0; i < n; ++i) out[i] += t.undo ? -1.0f : 1.0f;
+  }
+  for (size_t i = 0; i < t.column_scales.size(); ++i) out[i] *= t.column_scales[i];
+  if (!t.row_scales.empty()) {
+    for (int64_t i = 0; i < n; ++i) out[i] *= t.row_scales[static_cast<size_t>(source_row)];
+  }
+}
+
 double TensorReport::relative_error() const {
   return squared_sum > 0 ? std::sqrt(squared_error / squared_sum) : 0;
 }
@@ -81,7 +101,6 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
   sum_.assign(static_cast<size_t>(end - begin), 0);
   // The codec saturates, which no one who dequantizes would want.
   const float limit = t.type == WeightType::kF16 ? 65504.0f : std::numeric_limits<float>::max();
-  const float shift = t.transform != GgufTransform::kPlusOne ? 0.0f : t.undo ? -1.0f : 1.0f;
   const KernelTable& kernels = Kernels();
   const float* importance = rounding.importance.empty() ? nullptr : rounding.importance.data();
   pool_.ParallelFor(end - begin, kRoundRows, [&](int64_t first, int64_t last, int thread) {
@@ -89,12 +108,7 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
     float* y = x + kRoundRows * cols;
     uint8_t* out = slab_.data() + static_cast<size_t>(first) * rows.bytes;
     for (int64_t i = first; i < last; ++i) {
-      float* row = x + static_cast<size_t>(i - first) * cols;
-      const size_t source = static_cast<size_t>(SourceRow(t, begin + i)) * rows.source_bytes;
-      kernels.decode_row[static_cast<size_t>(t.source.type)](t.source.bytes.data() + source, row, rows.cols);
-      if (shift != 0) {
-        for (size_t j = 0; j < cols; ++j) row[j] += shift;
-      }
+      ReadRow(t, SourceRow(t, begin + i), x + static_cast<size_t>(i - first) * cols);
     }
     if (rounding.factor && Info(t.type).quantized) {
       double costs[kRoundRows];

@@ -27,9 +27,14 @@ struct ExportTensor {
   GgufTransform transform = GgufTransform::kNone;
   bool undo = false;     // the transform goes from GGUF's form to Hugging Face's
   int64_t head_dim = 0;  // for kPermuteHeads
+  // Factors of the source's rows and of its columns (a vector is one row), after the transform; empty: 1.
+  std::vector<float> row_scales = {}, column_scales = {};
 
   const std::vector<int64_t>& shape() const { return source.shape; }
 };
+
+// A row of the source, decoded, transformed and scaled. `out`: [columns].
+void ReadRow(const ExportTensor& tensor, int64_t source_row, float* out);
 
 // How a tensor's weights are rounded, beyond what its type says.
 struct TensorRounding {

@@ -24,7 +24,8 @@ from llama_cpp_api import quantize  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MIXES = ("F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K "
-         "IQ3_S IQ3_M IQ4_NL IQ4_XS").split()  # Q2_K_S and the smaller IQ types need an importance matrix
+         "IQ3_S IQ3_M IQ4_NL IQ4_XS").split()
+IMATRIX_MIXES = "Q2_K_S IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ3_XXS IQ3_XS".split()  # refused without an importance matrix
 N_ROWS = 4
 
 
@@ -109,11 +110,12 @@ def describe(path, mixes):
         if key.startswith(arch + ".") and not isinstance(value, list):
             metadata[key] = value
     tensors = [[t.name, [int(d) for d in reversed(t.shape)]] for t in reader.tensors if len(t.shape) == 2]
+    ones = {name: np.ones(shape[-1]) for name, shape in tensors}
     types = {}
     with tempfile.TemporaryDirectory() as scratch:
         for mix in mixes:
             out = pathlib.Path(scratch) / "mix.gguf"
-            quantize(path, out, mix)
+            quantize(path, out, mix, imatrix=ones if mix in IMATRIX_MIXES else None)
             chosen = {t.name: t.tensor_type.name for t in GGUFReader(out).tensors}
             types[mix] = [chosen[name] for name, _ in tensors]
     return dict(metadata=metadata, tensors=tensors, types=types)
@@ -138,7 +140,7 @@ def main():
     parser.add_argument("-o", "--out", type=pathlib.Path, default=ROOT / "tests/golden/mixes")
     parser.add_argument("--gguf", type=pathlib.Path, help="an F16 or F32 file to do as well")
     parser.add_argument("--name", help="the golden's name for --gguf (default: the file's)")
-    parser.add_argument("--mixes", nargs="+", default=MIXES)
+    parser.add_argument("--mixes", nargs="+", default=MIXES + IMATRIX_MIXES)
     args = parser.parse_args()
     if args.gguf:
         write(args.out / f"{args.name or args.gguf.stem}.json", describe(args.gguf, args.mixes))

@@ -2,6 +2,7 @@
 """thimble quantize and dequantize: types, fallbacks, summaries, and what stays when they are stopped."""
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -78,6 +79,15 @@ class Types(harness.ThimbleCase):
         self.assertEqual(read_gguf(self.dir / "q8.gguf")[1], read_gguf(self.dir / "same.gguf")[1])
 
     @harness.needs_smollm2
+    def test_small_types_need_importance(self):
+        for name in ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS"]:
+            self.thimble_fails("quantize", harness.SMOLLM2, "-o", "x.gguf", "--type", name,
+                               says=[f"--type {name}", "ffn_down.weight", "--imatrix", "--method imatrix"])
+        self.thimble_fails("quantize", harness.SMOLLM2, "-o", "x.gguf", "--type", "Q4_0", "--tensor-type", "blk.3.ffn_down=IQ2_XS",
+                           says="blk.3.ffn_down.weight")
+        self.assertFalse((self.dir / "x.gguf").exists())
+
+    @harness.needs_smollm2
     def test_k_types_of_a_real_model(self):
         out = self.thimble("quantize", harness.SMOLLM2, "-o", "smol.gguf", "--type", "Q4_K_M")
         self.assertIn("181 of 272 tensors", out)
@@ -123,6 +133,30 @@ class Methods(harness.ThimbleCase):
             klds.append(json.loads((self.dir / "eval.json").read_text())["texts"][0]["kld_mean"])
         self.assertLess(klds[1], 0.9 * klds[0])
 
+    def test_awq_scales_channels_and_keeps_types(self):
+        rtn, awq = self.quantize("rtn.gguf"), self.quantize("awq.gguf", "--method", "awq", *self.calibration)
+        self.assertEqual(awq[0], rtn[0])
+        self.assertEqual({n: t.type for n, t in awq[1].items()}, {n: t.type for n, t in rtn[1].items()})
+        scaled = [n for n in rtn[1] if n.endswith("_norm.weight") and awq[1][n].data != rtn[1][n].data]
+        self.assertTrue(scaled)
+        self.assertNotIn("output_norm.weight", scaled)
+
+    def test_auto_says_what_it_took(self):
+        out = self.thimble("quantize", TINY, "-o", "auto.gguf", "--type", "Q4_0", "--method", "auto", *self.calibration)
+        said = re.search(r"rounded by: (.+)", out)[1]
+        self.assertEqual(sum(int(n) for n in re.findall(r"(\d+) (?:rtn|imatrix|gptq)", said)), 16, said)
+
+    def test_memory_does_not_change_the_file(self):
+        # A layer of TINY has six Hessians of 64 columns and one of 96.
+        layer = 4 * (6 * 64 * 64 + 96 * 96)
+        for limit in layer, 10 * layer:
+            self.thimble("quantize", TINY, "-o", f"{limit}.gguf", "--type", "Q4_0", "--method", "gptq", *self.calibration[:-1],
+                         self.dir / f"cache{limit}", "--calibration-memory", limit)
+        self.assertEqual((self.dir / f"{layer}.gguf").read_bytes(), (self.dir / f"{10 * layer}.gguf").read_bytes())
+        base = ["quantize", TINY, "-o", "x.gguf", "--type", "Q4_0", "--method", "gptq", *self.calibration]
+        self.thimble_fails(*base, "--calibration-memory", layer - 1, says=["--calibration-memory", "layer 0 alone"])
+        self.thimble_fails(*base, "--calibration-memory", "2 cups", says=["--calibration-memory", "2 cups"])
+
     def test_from_the_cache_the_same(self):
         for name in "a.gguf", "b.gguf":
             self.quantize(name, "--method", "gptq", *self.calibration)
@@ -132,7 +166,11 @@ class Methods(harness.ThimbleCase):
         self.thimble("imatrix", TINY, "-o", "i.gguf", *self.calibration)
         base = ["quantize", TINY, "-o", "x.gguf", "--type", "Q4_0"]
         self.thimble_fails(*base, "--imatrix", "i.gguf", "--method", "gptq", says=["gptq", "leave --imatrix out"])
-        self.thimble_fails(*base, "--method", "awq", says=["--method", "gptq"])
+        self.thimble_fails(*base, "--imatrix", "i.gguf", "--method", "auto", says=["auto", "leave --imatrix out"])
+        self.thimble_fails(*base, "--method", "best", says=["--method", "gptq"])
+        for flag in ["--calibration", "text.txt"], ["--calibration-tokens", 100], ["--calibration-memory", "1GB"]:
+            self.thimble_fails(*base, *flag, says=["--calibration", "--method rtn does not calibrate"])
+            self.thimble_fails(*base, *flag, "--imatrix", "i.gguf", says=["--calibration", "--imatrix"])
         self.thimble_fails(*base, "--imatrix", "absent.gguf", says="absent.gguf")
         self.thimble_fails(*base, "--imatrix", self.write("old.dat", b"\0" * 100), says="old.dat")
         self.thimble("quantize", TINY, "-o", "model.gguf", "--type", "F16")
