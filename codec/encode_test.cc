@@ -109,12 +109,12 @@ uint64_t Hash(const std::vector<uint8_t>& bytes) {
 TEST_P(EncodeTest, GivesTheSameBytesOnEveryProcessor) {
   const std::map<WeightType, uint64_t> kHashes = {
       {kF32, 0xef032630aa2724fe},     {kF16, 0x25fc388e79e06601},    {kBF16, 0x661827734b7f67d5},
-      {kQ8_0, 0x2a756eaa9cb86ff2},    {kQ4_0, 0x377ea32e7a688c98},   {kQ4_1, 0x19e6e56f92a8fcdd},
-      {kQ5_0, 0xb8da92fc7230cd3d},    {kQ5_1, 0xabb922e028eea8e1},   {kQ2_K, 0x162579a280fdc7f9},
-      {kQ3_K, 0x6ba0653ec3f2ee63},    {kQ4_K, 0xe5b45e6aa5cc20fe},   {kQ5_K, 0x8f7738a931a19542},
-      {kQ6_K, 0xa66a3abd3dccf993},    {kIQ4_NL, 0xa265dd8870c4dc17}, {kIQ4_XS, 0x7640f464e3a388b4},
-      {kIQ2_XXS, 0x7a216d7b50808daf}, {kIQ2_XS, 0xeca82c687f5f2cb1}, {kIQ2_S, 0xec32010ffe316422},
-      {kIQ3_XXS, 0xe04154f7deac7cb4}, {kIQ3_S, 0xb3c666c0f02337d0}};
+      {kQ8_0, 0xcb28dfdf3a89edff},    {kQ4_0, 0xf58fa54c9e931b9a},   {kQ4_1, 0x8972621e13771a30},
+      {kQ5_0, 0x6e0a8ef135bbb965},    {kQ5_1, 0x864e796ec0f2e1c9},   {kQ2_K, 0xf7068de5d38c16c3},
+      {kQ3_K, 0x15401351702d9825},    {kQ4_K, 0xab8ed84c632feeac},   {kQ5_K, 0x5dde879187c25f8f},
+      {kQ6_K, 0xa66a3abd3dccf993},    {kIQ4_NL, 0xee29c79881c2dca3}, {kIQ4_XS, 0xd3bf4a67e571b71b},
+      {kIQ2_XXS, 0x7d251cb79d4a8298}, {kIQ2_XS, 0xeca82c687f5f2cb1}, {kIQ2_S, 0xec32010ffe316422},
+      {kIQ3_XXS, 0x3c7cefc25e70b936}, {kIQ3_S, 0x851a7605bf91cfac}};
   const std::vector<float> x = BellShapedWeights(1 << 14);
   EXPECT_EQ(Hash(Encode(GetParam(), x)), kHashes.at(GetParam())) << Name(GetParam());
 }

@@ -100,24 +100,27 @@ void RoundToCodes(const float* x, float scale, float min, uint8_t* codes) {
 }
 
 // Sums over a run, with q the grid point nearest to (x - min) / scale and r = x - (scale * q + min).
-struct Sums {
-  float wq, wqq, wr, wqr;
-  float wrr;  // the error
-};
+// V: a number, or a lane for each of several tries.
+template <typename V>
+struct SumsOf {
+  V wq{}, wqq{}, wr{}, wqr{};
+  V wrr{};  // the error
 
-struct LaneSums {
-  Lanes wq{}, wqq{}, wr{}, wqr{}, wrr{};
-
-  void Add(Lanes w, Lanes q, Lanes r) {
-    const Lanes w_q = w * q, w_r = w * r;
+  void Add(V w, V q, V r) {
+    const V w_q = w * q, w_r = w * r;
     wq += w_q;
     wqq += w_q * q;
     wr += w_r;
     wqr += w_q * r;
     wrr += w_r * r;
   }
-  Sums Total() const { return {Sum(wq), Sum(wqq), Sum(wr), Sum(wqr), Sum(wrr)}; }
 };
+using Sums = SumsOf<float>;
+using LaneSums = SumsOf<Lanes>;
+
+inline Sums Total(const LaneSums& sums) {
+  return {Sum(sums.wq), Sum(sums.wqq), Sum(sums.wr), Sum(sums.wqr), Sum(sums.wrr)};
+}
 
 template <typename Grid, int n>
 inline Sums RoundAndSum(const float* x, const float* w, float scale, float min = 0) {
@@ -128,7 +131,7 @@ inline Sums RoundAndSum(const float* x, const float* w, float scale, float min =
     const Lanes q = Grid::Nearest(above * inverse);
     sums.Add(Load(w + i), q, above - q * scale);
   }
-  return sums.Total();
+  return Total(sums);
 }
 
 template <int n>
@@ -156,23 +159,18 @@ float LargestMagnitude(const float* x) {
   return high >= -low ? high : low;
 }
 
-// The sums of RoundAndSum for kLanes scales and minimums at once, one in each lane, with r in units of the
-// scale.
-template <typename Grid, int n, bool kHasMin>
+// The sums of RoundAndSum for kLanes scales and minimums at once, one in each lane.
+template <typename Grid, int n>
 inline LaneSums ScoreTries(const float* x, const float* w, Lanes scale, Lanes min) {
   const Lanes inverse = (scale >= kNegligible) | (scale <= -kNegligible) ? 1.0f / scale : Fill(0);
   LaneSums sums;
   for (int i = 0; i < n; ++i) {
-    const Lanes t = (kHasMin ? x[i] - min : Fill(x[i])) * inverse;
-    const Lanes q = Grid::Nearest(t), r = t - q, w_q = w[i] * q, w_r = w[i] * r;
-    if (kHasMin) {
-      sums.wq += w_q;
-      sums.wr += w_r;
-    }
-    sums.wqq += w_q * q;
-    sums.wqr += w_q * r;
-    sums.wrr += w_r * r;
+    const Lanes t = (x[i] - min) * inverse, q = Grid::Nearest(t);
+    sums.Add(Fill(w[i]), q, t - q);
   }
+  sums.wr *= scale;
+  sums.wqr *= scale;
+  sums.wrr *= scale * scale;
   return sums;
 }
 
@@ -188,48 +186,63 @@ inline Lanes EndsToTry() {
          kStep * Lanes{-0.5f, 0, 0.25f, 0.5f, 0.5f, 0, -0.25f, -0.5f};
 }
 
-constexpr int kMostRefits = 4;  // of the best try; mostly the second changes nothing
+inline int LeastLane(Lanes error) {
+  int least = 0;
+  for (int k = 1; k < kLanes; ++k) least = error[k] < error[least] ? k : least;
+  return least;
+}
 
-struct ScaleFit {
-  float scale;
-  float curvature;  // sum of w * q^2: what a change of the scale costs, per square
-  float error;
+template <typename V>
+struct ScaleFitOf {
+  V scale;
+  V curvature;  // sum of w * q^2: what a change of the scale costs, per square
+  V error;      // infinite where all points are 0
 };
+using ScaleFit = ScaleFitOf<float>;
+
+// The scale that suits the points that `scale` gave.
+template <typename V>
+ScaleFitOf<V> SolveScale(V scale, const SumsOf<V>& sums) {
+  const V error = sums.wqq > 0 ? sums.wrr - sums.wqr * sums.wqr / sums.wqq : V{} + INFINITY;
+  return {scale + sums.wqr / sums.wqq, sums.wqq, error};
+}
 
 // x ~ scale * q. The largest weight goes to either end of the grid, or near it; with more rounds also to
-// points ever farther below it.
+// points ever farther below it. What is found is solved for a second time; a third would mostly change
+// nothing.
 template <typename Grid, int n, int kRounds = 1>
 ScaleFit FitScale(const float* x, const float* w) {
   const float largest = LargestMagnitude<n>(x);
   ScaleFit best = {0, 0, INFINITY};
   if (std::abs(largest) < kNegligible) return best;
-  const auto keep = [&best](float scale, float wqq, float wqr, float wrr) {
-    if (!(wqq > 0)) return false;
-    const float error = wrr - wqr * wqr / wqq;
-    if (!(error < best.error)) return false;
-    best = {scale + wqr / wqq, wqq, error};
-    return true;
-  };
   for (int round = 0; round < kRounds; ++round) {
     const Lanes scales = largest / (EndsToTry<Grid>() * (1 - 0.03f * static_cast<float>(round)));
-    const LaneSums tries = ScoreTries<Grid, n, false>(x, w, scales, Lanes{});
-    for (int k = 0; k < kLanes; ++k) {
-      keep(scales[k], tries.wqq[k], scales[k] * tries.wqr[k], scales[k] * scales[k] * tries.wrr[k]);
-    }
+    const ScaleFitOf<Lanes> fits = SolveScale(scales, ScoreTries<Grid, n>(x, w, scales, Lanes{}));
+    const int k = LeastLane(fits.error);
+    if (fits.error[k] < best.error) best = {fits.scale[k], fits.curvature[k], fits.error[k]};
   }
-  for (int i = 0; i < kMostRefits; ++i) {
-    const float scale = best.scale;
-    const Sums sums = RoundAndSum<Grid, n>(x, w, scale);
-    if (!keep(scale, sums.wqq, sums.wqr, sums.wrr)) break;
-  }
-  return best;
+  const ScaleFit again = SolveScale(best.scale, RoundAndSum<Grid, n>(x, w, best.scale));
+  return again.error < best.error ? again : best;
 }
 
-struct ScaleMinFit {
-  float scale, min;
-  float curvature;  // of the scale
-  float error;
+template <typename V>
+struct ScaleMinFitOf {
+  V scale, min;
+  V curvature;  // of the scale
+  V error;      // infinite where the scale would not be above 0
 };
+using ScaleMinFit = ScaleMinFitOf<float>;
+
+// The scale and minimum that suit the points that `scale` and `min` gave. ww: the sum of w.
+template <bool kNegative, typename V>
+ScaleMinFitOf<V> SolveScaleMin(V scale, V min, float ww, const SumsOf<V>& sums) {
+  const V spread = ww * sums.wqq - sums.wq * sums.wq;  // of q: 0 if all are equal
+  V to_min = spread > 1e-6f * ww * sums.wqq ? (sums.wr * sums.wqq - sums.wq * sums.wqr) / spread : V{};
+  if (kNegative) to_min = to_min < -min ? to_min : -min;
+  const V to_scale = (sums.wqr - to_min * sums.wq) / sums.wqq;
+  const V error = sums.wrr + to_min * (to_min * ww - 2 * sums.wr) - to_scale * to_scale * sums.wqq;
+  return {scale + to_scale, min + to_min, sums.wqq, scale + to_scale > 0 ? error : V{} + INFINITY};
+}
 
 // x ~ scale * q + min with q in 0..kTop and scale >= 0; kNegative: min <= 0.
 template <int kTop, int n, bool kNegative>
@@ -240,29 +253,15 @@ ScaleMinFit FitScaleMin(const float* x, const float* w) {
   const float high = kNegative ? std::max(Extreme<n>(x, 1), 0.0f) : Extreme<n>(x, 1);
   ScaleMinFit best = {0, low, 0, INFINITY};
   if (high - low < kNegligible) return best;
-  const auto keep = [&](float scale, float min, const Sums& sums) {
-    if (!(sums.wqq > 0)) return false;
-    const float spread = ww * sums.wqq - sums.wq * sums.wq;  // of q: 0 if all are equal
-    float to_min = 0;
-    if (spread > 1e-6f * ww * sums.wqq) to_min = (sums.wr * sums.wqq - sums.wq * sums.wqr) / spread;
-    if (kNegative) to_min = std::min(to_min, -min);
-    const float to_scale = (sums.wqr - to_min * sums.wq) / sums.wqq;
-    const float error = sums.wrr + to_min * (to_min * ww - 2 * sums.wr) - to_scale * to_scale * sums.wqq;
-    if (!(error < best.error && scale + to_scale > 0)) return false;
-    best = {scale + to_scale, min + to_min, sums.wqq, error};
-    return true;
-  };
-  const Lanes scales = (high - low) / EndsToTry<Grid>();
-  const LaneSums tries = ScoreTries<Grid, n, true>(x, w, scales, Fill(low));
-  for (int k = 0; k < kLanes; ++k) {
-    const float s = scales[k];
-    keep(s, low, {tries.wq[k], tries.wqq[k], s * tries.wr[k], s * tries.wqr[k], s * s * tries.wrr[k]});
-  }
-  for (int i = 0; i < kMostRefits && best.scale > 0; ++i) {
-    const float scale = best.scale, min = best.min;
-    if (!keep(scale, min, RoundAndSum<Grid, n>(x, w, scale, min))) break;
-  }
-  return best;
+  const Lanes scales = (high - low) / EndsToTry<Grid>(), lows = Fill(low);
+  const ScaleMinFitOf<Lanes> fits =
+      SolveScaleMin<kNegative>(scales, lows, ww, ScoreTries<Grid, n>(x, w, scales, lows));
+  const int k = LeastLane(fits.error);
+  if (!(fits.error[k] < INFINITY)) return best;
+  best = {fits.scale[k], fits.min[k], fits.curvature[k], fits.error[k]};
+  const Sums sums = RoundAndSum<Grid, n>(x, w, best.scale, best.min);
+  const ScaleMinFit again = SolveScaleMin<kNegative>(best.scale, best.min, ww, sums);
+  return again.error < best.error ? again : best;
 }
 
 }  // namespace thimble

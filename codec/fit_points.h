@@ -187,7 +187,7 @@ requires(Grid::kRun > 1) Sums RoundAndSum(const float* x, const float* w, float 
     const Lanes q = Load(points + i);
     sums.Add(Load(w + i), q, Load(x + i) - q * scale);
   }
-  return sums.Total();
+  return Total(sums);
 }
 
 // As if magnitudes need not make points: near the scale that suits points. But if all are alike they do so at

@@ -12,7 +12,7 @@
 
 namespace thimble {
 
-constexpr int kMostRounds = 4;
+constexpr int kMostRounds = 2;
 constexpr int kScaleRounds = 6;  // few numbers on a fine grid: worth a long search
 
 // x ~ (d * scale) * q. Returns d in F16; scales are codes.
