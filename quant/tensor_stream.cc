@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "codec/codec.h"
 #include "model/adapter.h"
@@ -46,25 +45,19 @@ int64_t SourceRow(const ExportTensor& t, int64_t row) {
   return row - within + within % half * 2 + within / half;
 }
 
-// Of x - y (infinite where |x| > limit), and of x. Several sums at once, so that none waits for the last.
-void SquaredSums(const float* x, const float* y, size_t n, float limit, double* error, double* sum) {
-  constexpr size_t kSums = 8;
-  double errors[kSums] = {}, sums[kSums] = {};
-  float largest[kSums] = {};
-  const auto add = [&](size_t i, size_t k) {
-    const double value = x[i + k], difference = value - y[i + k];
-    errors[k] += difference * difference;
-    sums[k] += value * value;
-    largest[k] = std::max(largest[k], std::abs(x[i + k]));
-  };
-  size_t i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    for (size_t k = 0; k < kSums; ++k) add(i, k);
+// Of x - y, which overwrites y, and of x. Where F32 holds no such sums, or x may be beyond the type's `limit`
+// (the error is then infinite), number by number.
+void SquaredSums(const KernelTable& kernels, const float* x, float* y, int64_t n, float limit, double* error,
+                 double* sum) {
+  kernels.axpy(-1.0f, x, y, n);
+  *error = kernels.dot(y, y, n);
+  *sum = kernels.dot(x, x, n);
+  if (limit == std::numeric_limits<float>::max() && std::isfinite(*error + *sum)) return;
+  *error = *sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    *error += std::abs(x[i]) <= limit ? static_cast<double>(y[i]) * y[i] : HUGE_VAL;
+    *sum += static_cast<double>(x[i]) * x[i];
   }
-  for (size_t k = 0; k < n - i; ++k) add(i, k);
-  *error = std::accumulate(errors, errors + kSums, 0.0);
-  *sum = std::accumulate(sums, sums + kSums, 0.0);
-  if (!(*std::max_element(largest, largest + kSums) <= limit)) *error = HUGE_VAL;
 }
 
 }  // namespace
@@ -123,7 +116,8 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
       const float* row = x + static_cast<size_t>(i - first) * cols;
       kernels.decode_row[static_cast<size_t>(t.type)](out + static_cast<size_t>(i - first) * rows.bytes, y,
                                                       rows.cols);
-      SquaredSums(row, y, cols, limit, &error_[static_cast<size_t>(i)], &sum_[static_cast<size_t>(i)]);
+      SquaredSums(kernels, row, y, rows.cols, limit, &error_[static_cast<size_t>(i)],
+                  &sum_[static_cast<size_t>(i)]);
     }
   });
 }
