@@ -162,7 +162,7 @@ float LargestMagnitude(const float* x) {
 // The sums of RoundAndSum for kLanes scales and minimums at once, one in each lane.
 template <typename Grid, int n>
 inline LaneSums ScoreTries(const float* x, const float* w, Lanes scale, Lanes min) {
-  const Lanes inverse = (scale >= kNegligible) | (scale <= -kNegligible) ? 1.0f / scale : Fill(0);
+  const Lanes inverse = scale * scale >= kNegligible * kNegligible ? 1.0f / scale : Fill(0);
   LaneSums sums;
   for (int i = 0; i < n; ++i) {
     const Lanes t = (x[i] - min) * inverse, q = Grid::Nearest(t);
