@@ -42,7 +42,7 @@ inline float Sum(Lanes v) {
 // The integers kLow..kHigh. A point's code is what the block stores.
 template <int kLow, int kHigh>
 struct Integers {
-  static constexpr int kLowest = kLow, kHighest = kHigh, kStep = 1;
+  static constexpr int kLowest = kLow, kHighest = kHigh, kStep = 1, kRounds = 1;
 
   static Lanes Nearest(Lanes t) {
     constexpr float kShift = 0x1.8p23f;  // where an ulp is 1: the bits count upwards with the number
@@ -58,7 +58,7 @@ struct Integers {
 
 // The odd integers 1..31.
 struct OddIntegers {
-  static constexpr int kLowest = 1, kHighest = 31, kStep = 2;
+  static constexpr int kLowest = 1, kHighest = 31, kStep = 2, kRounds = 1;
 
   static Lanes Nearest(Lanes t) { return 2.0f * Integers<0, 15>::Nearest(0.5f * (t - 1.0f)) + 1.0f; }
   static IntLanes Codes(Lanes points) { return __builtin_convertvector(points, IntLanes) / 2; }
@@ -68,6 +68,7 @@ struct OddIntegers {
 struct Iq4Grid {
   static constexpr int kLowest = kIq4Values[0], kHighest = kIq4Values[15];
   static constexpr int kStep = kIq4Values[15] - kIq4Values[14];  // at the upper end
+  static constexpr int kRounds = 3;  // uneven steps: every scale falls differently
 
   static Lanes Nearest(Lanes t) {
     Lanes point = Fill(kLowest);
@@ -210,7 +211,7 @@ ScaleFitOf<V> SolveScale(V scale, const SumsOf<V>& sums) {
 // x ~ scale * q. The largest weight goes to either end of the grid, or near it; with more rounds also to
 // points ever farther below it. What is found is solved for a second time; a third would mostly change
 // nothing.
-template <typename Grid, int n, int kRounds = 1>
+template <typename Grid, int n, int kRounds = Grid::kRounds>
 ScaleFit FitScale(const float* x, const float* w) {
   const float largest = LargestMagnitude<n>(x);
   ScaleFit best = {0, 0, INFINITY};

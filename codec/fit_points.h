@@ -26,6 +26,7 @@ struct Magnitudes {
   static constexpr float Value(int i) { return Type::kUnit * static_cast<float>(Type::kValues[i]); }
   static constexpr float kLowest = Value(0), kHighest = Value(kCount - 1);
   static constexpr float kStep = Value(kCount - 1) - Value(kCount - 2);
+  static constexpr int kRounds = 1;
 
   static Lanes Nearest(Lanes t) {
     Lanes value = Fill(kLowest);
