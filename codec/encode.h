@@ -34,8 +34,7 @@ void ErrorWeights(const float* x, const float* importance, float* w) {
     squares += v * v;
     peaks = magnitude > peaks ? magnitude : peaks;
   }
-  float peak = 0;
-  for (int k = 0; k < kLanes; ++k) peak = std::max(peak, peaks[k]);
+  const float peak = Largest(peaks);
   const float half_rms = 0.5f * std::sqrt(Sum(squares) / static_cast<float>(n));
   const float inverse = peak > 0 ? 1 / peak : 0.0f;
   Lanes largest{};
@@ -48,8 +47,7 @@ void ErrorWeights(const float* x, const float* importance, float* w) {
     largest = v > largest ? v : largest;
     memcpy(w + i, &v, sizeof(v));
   }
-  float most = 0;
-  for (int k = 0; k < kLanes; ++k) most = std::max(most, largest[k]);
+  const float most = Largest(largest);
   const float scale = most > 0 ? 1 / most : 0.0f;
   // Weights that no activation reached still stay near where they were.
   for (int i = 0; i < n; i += kLanes) {

@@ -33,6 +33,12 @@ inline Lanes Fill(float x) {
   return Lanes{} + x;
 }
 
+inline float Largest(Lanes v) {
+  float largest = v[0];
+  for (int k = 1; k < kLanes; ++k) largest = std::max(largest, v[k]);
+  return largest;
+}
+
 inline float Sum(Lanes v) {
   v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
   v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
@@ -58,7 +64,7 @@ struct Integers {
 
 // The odd integers 1..31.
 struct OddIntegers {
-  static constexpr int kLowest = 1, kHighest = 31, kStep = 2, kRounds = 1;
+  static constexpr int kLowest = 1, kHighest = 31, kStep = 2;
 
   static Lanes Nearest(Lanes t) { return 2.0f * Integers<0, 15>::Nearest(0.5f * (t - 1.0f)) + 1.0f; }
   static IntLanes Codes(Lanes points) { return __builtin_convertvector(points, IntLanes) / 2; }
@@ -149,9 +155,7 @@ float Extreme(const float* x, float sign) {
     const Lanes v = sign * Load(x + i);
     most = v > most ? v : most;
   }
-  float extreme = most[0];
-  for (int k = 1; k < kLanes; ++k) extreme = std::max(extreme, most[k]);
-  return sign * extreme;
+  return sign * Largest(most);
 }
 
 template <int n>

@@ -193,7 +193,7 @@ requires(Grid::kRun > 1) Sums RoundAndSum(const float* x, const float* w, float 
 
 // As if magnitudes need not make points: near the scale that suits points. But if all are alike they do so at
 // any of the magnitudes, while only the point of the lowest is in every grid.
-template <typename Grid, int n, int kRounds = 1>
+template <typename Grid, int n, int kRounds = Grid::Single::kRounds>
 requires(Grid::kRun > 1) ScaleFit FitScale(const float* x, const float* w) {
   const float largest = LargestMagnitude<n>(x);
   float smallest = largest;
