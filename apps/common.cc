@@ -148,9 +148,10 @@ Result<CalibrationOptions> CalibrationFlags::Resolve(std::vector<EvalInput>* inp
   if (texts.empty()) {
     ASSIGN_OR_RETURN(options.texts, DefaultTexts());
     for (const TextPart& part : options.texts) {
+      if (inputs == nullptr) break;
       NamedText text{{part.name, "built-in text: " + part.name}, {}};
       for (const std::string& document : part.documents) text.text += document;
-      if (inputs != nullptr) inputs->push_back(HashText(text));
+      inputs->push_back(HashText(text));
     }
   }
   ASSIGN_OR_RETURN(const std::vector<NamedText> files, ReadTexts(texts, "--calibration"));

@@ -37,8 +37,7 @@ const char* Name(RoundingMethod method) {
 RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, ThreadPool& pool) {
   return
       [methods = std::move(methods), &calibration, &pool](const ExportTensor& t) -> Result<TensorRounding> {
-        const auto own = methods.own.find(t.name);
-        const RoundingMethod method = own != methods.own.end() ? own->second : methods.common;
+        const RoundingMethod method = methods.Of(t.name);
         TensorRounding rounding;
         if (method == RoundingMethod::kRtn || !calibration.Has(t.name)) return rounding;
         ASSIGN_OR_RETURN(const LayerStatistics s, calibration.Read(t.name));

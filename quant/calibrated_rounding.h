@@ -24,6 +24,11 @@ inline bool IsRounded(const ExportTensor& t) {
 struct Methods {
   RoundingMethod common = RoundingMethod::kRtn;
   std::unordered_map<std::string, RoundingMethod> own = {};  // of tensors that differ from it, by name
+
+  RoundingMethod Of(const std::string& tensor) const {
+    const auto found = own.find(tensor);
+    return found != own.end() ? found->second : common;
+  }
 };
 
 // For the tensors of a GGUF made from the model that was calibrated; matrices without statistics (an

@@ -159,8 +159,7 @@ std::string DescribeMethods(const Methods& methods, const ExportPlan& plan) {
   std::map<RoundingMethod, std::pair<int, int>> counts;
   for (const ExportTensor& t : plan.tensors) {
     if (!IsRounded(t)) continue;
-    const auto own = methods.own.find(t.name);
-    auto& [all, scaled] = counts[own != methods.own.end() ? own->second : methods.common];
+    auto& [all, scaled] = counts[methods.Of(t.name)];
     ++all;
     scaled += !t.column_scales.empty();
   }
