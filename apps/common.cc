@@ -281,13 +281,16 @@ ProgressFn TerminalProgress() {
   struct State {
     std::string stage;
     double begin = 0, shown = 0;
-    double first = 0;  // done when it began: a resumed run starts in the middle
+    double first = 0, last = 0;  // done when it began (a resumed run starts in the middle), and now
   };
   auto state = std::make_shared<State>();
   const bool terminal = isatty(STDERR_FILENO) != 0;
   return [state, terminal](const Progress& p) {
     const double now = Seconds();
-    if (p.stage != state->stage) *state = {p.stage, now, terminal ? 0 : now, p.done};
+    // A log gets its first line after a while, however often short stages begin again.
+    const double shown = !terminal && state->stage.empty() ? now : state->shown;
+    if (p.stage != state->stage || p.done < state->last) *state = {p.stage, now, shown, p.done};
+    state->last = p.done;
     const bool finished = p.total > 0 && p.done >= p.total;
     if (now - state->shown >= (terminal ? 0.1 : 10) || (finished && terminal)) {
       state->shown = now;

@@ -125,7 +125,7 @@ void Print(const Fit& fit, const FitFlags& flags, const FitResult& r) {
     Row& row = rows[Name(chosen.type)];
     ++row.tensors;
     row.weights += tensor.source.n_elements();
-    row.kld += chosen.kld;
+    row.kld += r.tensor_kld[i];
   }
   fmt::print("\n{:<10}{:>9}{:>14}{:>15}\n", "type", "tensors", "weights", "expected KL");
   for (const auto& [name, row] : rows) {
@@ -182,7 +182,7 @@ Json TensorsJson(const Fit& fit, const FitResult& r) {
                        {"shape", fit.plan().tensors[i].shape()},
                        {"weights", r.stats.tensors[i].n_weights},
                        {"bytes", chosen.bytes},
-                       {"expected_kld", chosen.kld},
+                       {"expected_kld", r.tensor_kld[i]},
                        {"relative_error", r.stats.tensors[i].relative_error()}});
   }
   return tensors;

@@ -1,9 +1,11 @@
 #include "eval/fit.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <tuple>
 
+#include "eval/expected_kld.h"
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
 #include "quant/calibrated_rounding.h"
@@ -14,10 +16,13 @@ namespace {
 
 using enum WeightType;
 
-constexpr int kMostRounds = 5;                // of choosing again by what was measured
-constexpr double kSlack = 0.97;               // a measured goal is met closely enough
-constexpr double kAim = 0.985;                // of a measured goal: the middle of what is close enough
-constexpr int64_t kTopK = 32;                 // of the saved reference: within 0.5 % (docs/formats/tref.md)
+constexpr int kMostRounds = 5;   // of choosing again by what was measured
+constexpr double kSlack = 0.97;  // a measured goal is met closely enough
+constexpr double kAim = 0.985;   // of a measured goal: the middle of what is close enough
+constexpr double kLeastFactor = 0.25, kMostFactor = 4;  // of a kind's cost: more is noise
+constexpr int64_t kBriefWindows = 8;  // of all texts, at least: what differs by kinds shows on few tokens
+constexpr double kCoarseKld = 0.1;    // where factors of kinds are measured; beyond it little adds up
+constexpr int64_t kTopK = 32;         // of the saved reference: within 0.5 % (docs/formats/tref.md)
 constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
 constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
 
@@ -29,6 +34,7 @@ constexpr KvTypes kCaches[] = {{kF16, kF16}, {kQ8_0, kQ8_0}, {kQ4_0, kQ4_0}};
 struct Part {
   std::string name;
   TokenWindows selection, scoring;
+  TokenWindows brief;  // the first of `selection`
 };
 
 TokenWindows Whole(const std::vector<std::vector<TokenId>>& windows, int64_t n_ctx) {
@@ -72,14 +78,11 @@ struct Fit::State {
   std::vector<Part> parts;
   CalibrationFile calibration;
   ExportPlan plan;
-  std::vector<TensorCosts> costs;
+  ExpectedKld expected;  // of weights
   std::optional<SavedReference> reference;
   double activation_kld = 0;
   std::map<std::string, double> kv_kld;  // by KvName
-  // Sums of costs, ascending, and the divergence that was measured beyond activation_kld at each: costs are
-  // found on the text that the rounding was fitted to, and add up only while they are small.
-  std::vector<std::pair<double, double>> measured;
-  uint64_t header_bytes = 0;  // of the file, beside tensors
+  uint64_t header_bytes = 0;             // of the file, beside tensors
 
   std::string Path(const char* name) const { return folder + "/" + name; }
   Status LoadTexts();
@@ -87,7 +90,7 @@ struct Fit::State {
   Status LoadReferenceOrMake(const ProgressFn& progress);
   Status LoadCostsOrMake(const ProgressFn& progress);
   Status SaveCosts() const;
-  Status ReadCosts(const Json& json);
+  bool ReadCosts(const Json& json);
 
   // A choice of types and cache, and the divergence that is expected of both.
   struct Candidate {
@@ -114,12 +117,13 @@ struct Fit::State {
   Result<FitResult> WriteAndMeasure(const Candidate& candidate, const std::string& path,
                                     const ProgressFn& progress);
   uint64_t RamBytes(uint64_t tensor_bytes, KvTypes kv) const;
-  double Expected(double cost) const;  // divergence of weights whose costs add up to this
-  double CostFor(double kld) const;    // the inverse
-  Status MeasureFinest(const ProgressFn& progress);
-  Status MeasureFront(const ProgressFn& progress);
-  Result<std::vector<double>> MeasureChoice(const TypeChoice& choice, const std::vector<KvTypes>& caches,
-                                            const ProgressFn& progress);
+  Status MeasureTotals(const ProgressFn& progress);
+  Result<std::map<std::string, KindFactors>> MeasureKinds(const std::array<std::string, 2>& files,
+                                                          const std::map<std::string, double>& costs,
+                                                          const ProgressFn& progress) const;
+  Result<double> WriteAndScore(const TypeChoice& choice, const std::string& path, const ProgressFn& progress);
+  Result<double> KldOf(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
+                       const ProgressFn& progress) const;
   void SetTypes(const TypeChoice& choice);
   Result<ExportStats> Write(const std::string& out, const ProgressFn& progress) const;
   Result<std::vector<PartScore>> Score(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
@@ -129,13 +133,17 @@ struct Fit::State {
 Status Fit::State::LoadTexts() {
   const ChatTemplate* chat = chat_template ? &*chat_template : nullptr;
   for (const TextPart& text : options.calibration.texts) {
-    Part part{text.name, {}, {}};
+    Part part{text.name, {}, {}, {}};
     ASSIGN_OR_RETURN(const auto selection, Windows(Deal(text, TextPurpose::kSelection), *tokenizer, chat,
                                                    options.calibration.n_ctx));
     ASSIGN_OR_RETURN(const auto scoring,
                      Windows(Deal(text, TextPurpose::kScoring), *tokenizer, chat, options.calibration.n_ctx));
     part.selection = Whole(selection, options.calibration.n_ctx);
     part.scoring = Whole(scoring, options.calibration.n_ctx);
+    const auto n_texts = static_cast<int64_t>(options.calibration.texts.size());
+    const auto n_brief = std::min(part.selection.size(), (kBriefWindows + n_texts - 1) / n_texts);
+    part.brief = part.selection;
+    part.brief.tokens.resize(static_cast<size_t>(n_brief * options.calibration.n_ctx));
     parts.push_back(std::move(part));
   }
   const bool any = std::ranges::any_of(parts, [](const Part& p) { return p.selection.size() > 0; });
@@ -177,13 +185,13 @@ Status Fit::State::LoadReferenceOrMake(const ProgressFn& progress) {
 
 // The size does not depend on which types are chosen, only on there being keys that name them.
 Status Fit::State::MeasureHeader() {
-  SetTypes({std::vector<size_t>(costs.size())});
+  SetTypes({std::vector<size_t>(plan.tensors.size())});
   std::vector<TensorDeclaration> declarations;
   uint64_t tensor_bytes = 0;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const ExportTensor& t = plan.tensors[i];
     declarations.push_back({t.name, t.type, t.shape()});
-    tensor_bytes += costs[i].choices[0].bytes;
+    tensor_bytes += expected.costs()[i].choices[0].bytes;
   }
   ASSIGN_OR_RETURN(const uint64_t file_bytes, GgufWriter::FileBytes(plan.metadata, declarations));
   header_bytes = file_bytes - tensor_bytes;
@@ -191,130 +199,138 @@ Status Fit::State::MeasureHeader() {
 }
 
 Status Fit::State::SaveCosts() const {
-  Json json = {{"key", key},
-               {"activation_kld", activation_kld},
-               {"kv_kld", kv_kld},
-               {"measured", measured},
-               {"tensors", Json::array()}};
-  for (const TensorCosts& t : costs) {
-    Json choices = Json::array();
-    for (const TypeCost& c : t.choices)
-      choices.push_back({{"type", Name(c.type)}, {"bytes", c.bytes}, {"kld", c.kld}});
-    json["tensors"].push_back({{"name", t.name}, {"choices", choices}});
-  }
+  const Json json = {
+      {"key", key}, {"activation_kld", activation_kld}, {"kv_kld", kv_kld}, {"expected", expected.ToJson()}};
   return WriteFileAtomically(Path("costs.json"), DumpJson(json, 1));
 }
 
-Status Fit::State::ReadCosts(const Json& json) {
-  const auto bad = [&] {
-    return MakeError(ErrorCode::kInvalidArgument, "{}: not these costs", Path("costs.json"));
-  };
-  if (json.value("key", std::string()) != key || json.at("tensors").size() != plan.tensors.size())
-    return bad();
+// False, or an exception, if these are others.
+bool Fit::State::ReadCosts(const Json& json) {
+  if (json.value("key", std::string()) != key) return false;
   activation_kld = json.at("activation_kld").get<double>();
   kv_kld = json.at("kv_kld").get<std::map<std::string, double>>();
-  measured = json.at("measured").get<std::vector<std::pair<double, double>>>();
-  for (const Json& t : json.at("tensors")) {
-    TensorCosts tensor{t.at("name").get<std::string>(), {}};
-    for (const Json& c : t.at("choices")) {
-      const auto type = ParseWeightType(c.at("type").get<std::string>());
-      if (!type) return bad();
-      tensor.choices.push_back({*type, c.at("bytes").get<uint64_t>(), c.at("kld").get<double>()});
-    }
-    if (tensor.choices.empty()) return bad();
-    costs.push_back(std::move(tensor));
-  }
-  return {};
+  expected = ExpectedKld::FromJson(json.at("expected"));
+  return std::ranges::equal(expected.costs(), plan.tensors, {}, &TensorCosts::name, &ExportTensor::name);
 }
 
 Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
   if (const auto json = ReadJsonFile(Path("costs.json"))) {
     try {
       if (ReadCosts(*json)) return {};
-    } catch (const nlohmann::json::exception&) {  // a damaged cache is made again
+    } catch (const std::exception&) {  // a damaged cache is made again
     }
-    costs.clear();
   }
   const std::vector<WeightType> types =
       options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
                             : options.types;
-  ASSIGN_OR_RETURN(costs, MeasureCosts(plan, calibration, types, ctx.pool, progress));
-  kv_kld.clear();
-  measured.clear();
-  RETURN_IF_ERROR(MeasureFinest(progress));
-  RETURN_IF_ERROR(MeasureFront(progress));
+  ASSIGN_OR_RETURN(std::vector<TensorCosts> costs,
+                   MeasureCosts(plan, calibration, types, ctx.pool, progress));
+  expected = ExpectedKld(std::move(costs));
+  RETURN_IF_ERROR(MeasureTotals(progress));
   return SaveCosts();
 }
 
-// With each cache, over all texts to choose by, of a file that is made for this alone.
-Result<std::vector<double>> Fit::State::MeasureChoice(const TypeChoice& choice,
-                                                      const std::vector<KvTypes>& caches,
-                                                      const ProgressFn& progress) {
-  SetTypes(choice);
-  const TemporaryFile file(Path("measured.gguf"), "fit");
-  RETURN_IF_ERROR(Write(file.path(), progress));
-  std::vector<double> klds;
-  for (const KvTypes kv : caches) {
-    ASSIGN_OR_RETURN(const auto scores, Score(file.path(), &Part::selection, kv, progress));
-    klds.push_back(scores.front().kld);
-  }
-  return klds;
+// Over all texts.
+Result<double> Fit::State::KldOf(const std::string& path, TokenWindows Part::*windows, KvTypes kv,
+                                 const ProgressFn& progress) const {
+  ASSIGN_OR_RETURN(const auto scores, Score(path, windows, kv, progress));
+  return scores.front().kld;
 }
 
 // What int8 activations and the caches' types cost: the divergence of the finest file, less what its weights
-// cost.
-Status Fit::State::MeasureFinest(const ProgressFn& progress) {
-  TypeChoice finest;
-  for (const TensorCosts& t : costs) {
-    finest.choice.push_back(t.choices.size() - 1);
-    finest.kld += t.choices.back().kld;
+// cost. Then what kinds of matrices do add between that file and a coarse one, and totals in between and
+// beyond.
+Status Fit::State::MeasureTotals(const ProgressFn& progress) {
+  const TemporaryFile fine(Path("measured.gguf"), "fine"), coarse(Path("measured.gguf"), "coarse");
+  const TypeChoice finest = expected.Finest();
+  ASSIGN_OR_RETURN(const double fine_kld, WriteAndScore(finest, fine.path(), progress));
+  activation_kld = std::max(0.0, fine_kld - finest.kld);
+  for (const KvTypes kv : Caches()) {
+    const std::string name = KvName(kv);
+    kv_kld[name] = 0;
+    if (name == KvName(kCaches[0])) continue;
+    ASSIGN_OR_RETURN(const double kld, KldOf(fine.path(), &Part::selection, kv, progress));
+    kv_kld[name] = std::max(0.0, kld - fine_kld);
   }
-  const std::vector<KvTypes> caches = Caches();
-  ASSIGN_OR_RETURN(const std::vector<double> klds, MeasureChoice(finest, caches, progress));
-  activation_kld = std::max(0.0, klds.front() - finest.kld);
-  for (size_t i = 0; i < caches.size(); ++i) {
-    kv_kld[KvName(caches[i])] = std::max(0.0, klds[i] - finest.kld - activation_kld);
+  std::vector<std::pair<TypeChoice, double>> measured = {{finest, fine_kld}};
+  if (const auto coarse_choice = expected.Coarse(kCoarseKld)) {
+    ASSIGN_OR_RETURN(const double kld, WriteAndScore(*coarse_choice, coarse.path(), progress));
+    measured.emplace_back(*coarse_choice, kld);
+    std::map<std::string, double> costs;
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      const TensorCosts& t = expected.costs()[i];
+      costs[KindOf(t.name)] += t.choices[coarse_choice->choice[i]].kld - t.choices[finest.choice[i]].kld;
+    }
+    ASSIGN_OR_RETURN(auto kinds, MeasureKinds({fine.path(), coarse.path()}, costs, progress));
+    expected.SetKinds(*coarse_choice, std::move(kinds));
   }
+  std::vector<uint64_t> sizes = {expected.LeastBytes()};
+  if (measured.size() == 2) sizes.push_back((finest.bytes + measured[1].first.bytes) / 2);
+  for (const uint64_t bytes : sizes) {
+    ASSIGN_OR_RETURN(TypeChoice choice, expected.SolveForBytes(bytes));
+    const TemporaryFile file(Path("measured.gguf"), "total");
+    ASSIGN_OR_RETURN(const double kld, WriteAndScore(choice, file.path(), progress));
+    measured.emplace_back(std::move(choice), kld);
+  }
+  std::vector<std::pair<double, double>> totals;
+  for (const auto& [choice, kld] : measured) {
+    const double sum = expected.Sum(choice.choice);
+    totals.emplace_back(sum, std::max(kld - activation_kld, 0.1 * sum));
+  }
+  expected.SetMeasured(std::move(totals));
   return {};
 }
 
-Status Fit::State::MeasureFront(const ProgressFn& progress) {
-  const std::vector<TypeChoice> front = ParetoFront(costs, 12);
-  for (size_t i = 0; i < front.size(); i += i < 2 ? 2 : 3) {
-    ASSIGN_OR_RETURN(const std::vector<double> kld, MeasureChoice(front[i], {kCaches[0]}, progress));
-    measured.emplace_back(front[i].kld, std::max(kld.front() - activation_kld, 0.1 * front[i].kld));
-  }
-  std::ranges::sort(measured);
-  for (size_t i = 1; i < measured.size(); ++i) {  // noise must not make it fall
-    measured[i].second = std::max(measured[i].second, 1.0001 * measured[i - 1].second);
-  }
-  return {};
+// The divergence of a choice's file over all texts to choose by.
+Result<double> Fit::State::WriteAndScore(const TypeChoice& choice, const std::string& path,
+                                         const ProgressFn& progress) {
+  SetTypes(choice);
+  RETURN_IF_ERROR(Write(path, progress));
+  return KldOf(path, &Part::selection, kCaches[0], progress);
 }
 
-// Between measurements on a line of logarithms, beyond them in proportion.
-double Fit::State::Expected(double cost) const {
-  if (measured.empty() || !(cost > 0)) return cost;
-  const auto above = std::ranges::lower_bound(measured, cost, {}, [](const auto& m) { return m.first; });
-  if (above == measured.begin()) return cost * above->second / above->first;
-  const auto& low = *std::prev(above);
-  if (above == measured.end()) return cost * low.second / low.first;
-  const double share = std::log(cost / low.first) / std::log(above->first / low.first);
-  return low.second * std::pow(above->second / low.second, share);
-}
-
-double Fit::State::CostFor(double kld) const {
-  double low = 0, high = std::max(kld, 1e-9);
-  while (Expected(high) < kld) high *= 2;
-  for (int step = 0; step < 60; ++step) {
-    const double middle = 0.5 * (low + high);
-    (Expected(middle) <= kld ? low : high) = middle;
+// files: fine, coarse. costs: of going from one to the other, by kind.
+Result<std::map<std::string, KindFactors>> Fit::State::MeasureKinds(
+    const std::array<std::string, 2>& files, const std::map<std::string, double>& costs,
+    const ProgressFn& progress) const {
+  double least = 0;  // costs that are told from noise
+  for (const auto& [kind, cost] : costs) least += 0.003 * cost;
+  Progress done{"measure", 0, static_cast<double>(costs.size()), "kinds", ""};
+  const ProgressFn tell = [&](const Progress&) { return !progress || progress(done); };
+  std::array<double, 2> pure, mixed;
+  for (size_t i = 0; i < 2; ++i) {
+    ASSIGN_OR_RETURN(pure[i], KldOf(files[i], &Part::brief, kCaches[0], tell));
   }
-  return low;
+  std::map<std::string, KindFactors> kinds;
+  for (const auto& [kind, cost] : costs) {
+    done.note = kind;
+    done.done += 1;
+    if (cost < least) continue;
+    // Both files with this kind from the other.
+    std::array<ExportPlan, 2> plans;
+    for (size_t i = 0; i < 2; ++i) {
+      ASSIGN_OR_RETURN(ModelFile file, OpenModelFile(files[i]));
+      ASSIGN_OR_RETURN(plans[i], PlanFromGguf(std::move(file)));
+    }
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      if (KindOf(plan.tensors[i].name) == kind) std::swap(plans[0].tensors[i], plans[1].tensors[i]);
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      const TemporaryFile file(Path("measured.gguf"), "mixed");
+      RETURN_IF_ERROR(WriteGgufFromPlan(plans[i], file.path(), ctx.pool, nullptr, "mix"));
+      ASSIGN_OR_RETURN(mixed[i], KldOf(file.path(), &Part::brief, kCaches[0], tell));
+    }
+    const auto factor = [&](double kld) {
+      return std::clamp((kld + least) / (cost + least), kLeastFactor, kMostFactor);
+    };
+    kinds[kind] = {factor(mixed[0] - pure[0]), factor(pure[1] - mixed[1])};
+  }
+  return kinds;
 }
 
 void Fit::State::SetTypes(const TypeChoice& choice) {
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
-    plan.tensors[i].type = plan.tensors[i].wanted = costs[i].choices[choice.choice[i]].type;
+    plan.tensors[i].type = plan.tensors[i].wanted = expected.costs()[i].choices[choice.choice[i]].type;
   }
   // The name of the type that most weights have.
   std::map<WeightType, int64_t> weights;
@@ -368,8 +384,8 @@ Result<TypeChoice> Fit::State::ChooseTypes(const FitGoal& goal, KvTypes kv, doub
     for (const ExportTensor& t : plan.tensors) weights += static_cast<double>(t.source.n_elements());
     limit(static_cast<uint64_t>(*goal.bits_per_weight * weights / 8), 0);
   }
-  if (std::isinf(allowed_kld)) return SolveForBytes(costs, bytes);
-  ASSIGN_OR_RETURN(TypeChoice choice, SolveForKld(costs, CostFor(allowed_kld)));
+  if (std::isinf(allowed_kld)) return expected.SolveForBytes(bytes);
+  ASSIGN_OR_RETURN(TypeChoice choice, expected.SolveForKld(allowed_kld));
   if (choice.bytes > bytes) {
     return MakeError(ErrorCode::kNotFound,
                      "the quality asked for takes {} bytes of weights; the budget leaves {}", choice.bytes,
@@ -402,7 +418,7 @@ Result<Fit::State::Candidate> Fit::State::Choose(const FitGoal& goal, double all
       error = types.error();
       continue;
     }
-    const double kld = Expected(types->kld) + other;
+    const double kld = expected.Of(types->kld) + other;
     if (!best || (IsMeasured(goal) ? types->bytes < best->types.bytes : kld < best->kld)) {
       best = {std::move(*types), kv, kld};
     }
@@ -415,7 +431,7 @@ Fit::Fit(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Fit::~Fit() = default;
 
 const std::vector<TensorCosts>& Fit::costs() const {
-  return state_->costs;
+  return state_->expected.costs();
 }
 const ExportPlan& Fit::plan() const {
   return state_->plan;
@@ -426,9 +442,9 @@ std::string Fit::cache_path() const {
 
 std::vector<Fit::FrontPoint> Fit::Front(int points) const {
   std::vector<FrontPoint> front;
-  for (const TypeChoice& choice : ParetoFront(state_->costs, points)) {
+  for (const TypeChoice& choice : state_->expected.Front(points)) {
     front.push_back(
-        {choice.bytes + state_->header_bytes, state_->Expected(choice.kld) + state_->activation_kld});
+        {choice.bytes + state_->header_bytes, state_->expected.Of(choice.kld) + state_->activation_kld});
   }
   return front;
 }
@@ -438,18 +454,19 @@ std::vector<Fit::TypePoint> Fit::TypePoints() const {
   std::vector<TypePoint> points;
   for (const WeightType type : kAllTypes) {
     uint64_t bytes = state_->header_bytes;
-    double cost = 0;
+    std::vector<size_t> choice;
     int64_t n_held = 0, n_other = 0;
-    for (const TensorCosts& t : state_->costs) {
-      const TypeCost& nearest = *std::ranges::min_element(t.choices, {}, [&](const TypeCost& c) {
+    for (const TensorCosts& t : costs()) {
+      const auto nearest = std::ranges::min_element(t.choices, {}, [&](const TypeCost& c) {
         return std::tuple(c.type != type, std::abs(bits(c.type) - bits(type)), c.kld);
       });
-      bytes += nearest.bytes;
-      cost += nearest.kld;
-      if (t.choices.size() > 1) ++(nearest.type == type ? n_held : n_other);
+      choice.push_back(static_cast<size_t>(nearest - t.choices.begin()));
+      bytes += nearest->bytes;
+      if (t.choices.size() > 1) ++(nearest->type == type ? n_held : n_other);
     }
     if (n_held == 0) continue;
-    points.push_back({type, n_other, {bytes, state_->Expected(cost) + state_->activation_kld}});
+    const ExpectedKld& expected = state_->expected;
+    points.push_back({type, n_other, {bytes, expected.Of(expected.Sum(choice)) + state_->activation_kld}});
   }
   return points;
 }
@@ -521,6 +538,7 @@ Result<FitResult> Fit::State::WriteAndMeasure(const Candidate& candidate, const 
                    .kv = candidate.kv,
                    .predicted_kld = candidate.kld,
                    .activation_kld = activation_kld,
+                   .tensor_kld = expected.Shares(candidate.types.choice),
                    .file_bytes = candidate.types.bytes + header_bytes,
                    .ram_bytes = RamBytes(candidate.types.bytes, candidate.kv)};
   ASSIGN_OR_RETURN(result.stats, Write(path, progress));

@@ -44,8 +44,9 @@ struct FitResult {
   TypeChoice choice;
   ExportStats stats;
   KvTypes kv;
-  double predicted_kld = 0;   // with int8 activations and the cache's type
-  double activation_kld = 0;  // the share of int8 activations
+  double predicted_kld = 0;        // with int8 activations and the cache's type
+  double activation_kld = 0;       // the share of int8 activations
+  std::vector<double> tensor_kld;  // the share of each of the plan's tensors
   uint64_t file_bytes = 0, ram_bytes = 0;
   std::vector<PartScore> selection, scoring;  // all first, then by part
 };

@@ -119,13 +119,13 @@ class WeightBinder {
                  .n_out = n_out,
                  .n_in = n_in,
                  .data = tensor->bytes.data()};
-    out.packed = std::make_shared<PackedWeight>(arena_, FileOf(tensor->bytes));
     // F32 rows are read in place, so they must be aligned; a safetensors file need not align them.
     if (tensor->type == WeightType::kF32 && reinterpret_cast<uintptr_t>(out.data) % alignof(float) != 0) {
       auto& copy = model_.owned_.emplace_back(static_cast<size_t>(n_out * n_in));
       std::memcpy(copy.data(), out.data, tensor->bytes.size());
       out.data = reinterpret_cast<const uint8_t*>(copy.data());
     }
+    out.packed = std::make_shared<PackedWeight>(arena_, FileOf({out.data, tensor->bytes.size()}));
     return {};
   }
 

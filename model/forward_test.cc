@@ -1,4 +1,5 @@
 // The forward pass against Transformers (tools/make_model_goldens.py), and against itself by other ways.
+#include "base/file.h"
 #include "model/test_support.h"
 
 namespace thimble {
@@ -221,6 +222,29 @@ TEST_P(GoldenTest, AdaptersAddUpWithTheirScales) {
   EXPECT_LE(LargestDifference(a.data(), b.data(), a.size()), 1e-4f);
   EXPECT_GT(LargestDifference(a.data(), c.data(), a.size()), 0.01f);
   EXPECT_GT(LargestDifference(base.data(), c.data(), c.size()), 0.01f);
+}
+
+// Whose header does not end where a float may begin: others than PyTorch write such files.
+TEST(Forward, OfAFileWhoseTensorsAreNotAligned) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(kModelsDirectory + "llama_bias_tied", folder / "",
+                        std::filesystem::copy_options::recursive);
+  const std::string path = folder / "model.safetensors";
+  std::string bytes = *ReadFile(path, 1 << 24);
+  bytes.insert(sizeof(uint64_t) + static_cast<unsigned char>(bytes[0]) +
+                   256 * static_cast<size_t>(static_cast<unsigned char>(bytes[1])),
+               1, ' ');
+  ++bytes[0];
+  ASSERT_NE(bytes[0], 0);
+  ASSERT_TRUE(WriteFileAtomically(path, bytes));
+  ThreadPool pool(2);
+  const auto logits = [&](const std::string& where) {
+    const auto model = LoadModelOrDie(where);
+    const Context ctx{.pool = pool};
+    const auto ids = RandomIds(12, model->config().vocab_size, 4);
+    return Values(Logits(ctx, *model, ForwardHidden(ctx, *model, {.tokens = ids})));
+  };
+  EXPECT_EQ(logits(folder / ""), logits(kModelsDirectory + "llama_bias_tied"));
 }
 
 }  // namespace

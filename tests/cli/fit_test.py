@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """thimble fit and imatrix, on a model of a few thousand weights."""
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import subprocess
 import time
 
 import harness
-from gguf_reader import read_gguf
+from gguf_reader import mix_gguf, read_gguf
 
 TINY = harness.ROOT / "tests/golden/models/llama_bias_tied"  # rows of 64 and 96; the output is the embedding
 UNTIED = harness.ROOT / "tests/golden/models/llama"
@@ -206,6 +207,42 @@ class Qualities(FitCase):
         _, out = self.fit("--max-kld", "0.01", "--size", "90kB")
         self.assertLessEqual(out["selection"][0]["kld_mean"], 0.01)
         self.assertLessEqual(self.size(), 90_000)
+
+
+class Choices(FitCase):
+    """A trained model of one layer, in every combination of two types."""
+    TRAINED = harness.ROOT / "tests/golden/trained"  # tools/make_trained_golden.py
+
+    def test_are_near_the_best_there_is(self):
+        text = (harness.ROOT / "quant/calibration_text/english.txt").read_text().split("\n---\n")
+        calibration, score = self.dir / "calibration.txt", self.dir / "score.txt"
+        calibration.write_text("\n---\n".join(text[:60]))
+        score.write_text("\n\n".join(text[60:64]))
+        fit = lambda size, types="Q4_0,Q8_0": self.fit(
+            "--calibration", calibration, "--calibration-tokens", 65536, "--cache", self.cache, "-t", 1,
+            "--size", size, "--types", types, model=self.TRAINED, out=f"{size}-{types}.gguf", texts=False)
+        fit("1MB", "Q4_0")
+        fit("1MB", "Q8_0")
+        coarse, fine = self.dir / "1MB-Q4_0.gguf", self.dir / "1MB-Q8_0.gguf"
+        names = [a.name for a, b in zip(read_gguf(coarse)[1], read_gguf(fine)[1]) if a.type != b.type]
+        self.assertEqual(len(names), 8)
+        files = []
+        for n in range(len(names) + 1):
+            for chosen in itertools.combinations(names, n):
+                files.append(self.dir / f"mix{len(files)}.gguf")
+                mix_gguf(files[-1], coarse, fine, chosen)
+        every = list(zip((f.stat().st_size for f in files), self.klds(files, score)))
+        low, high = coarse.stat().st_size, fine.stat().st_size
+        budgets = [low + (high - low) * i // 12 for i in range(1, 12)]
+        for budget in budgets:
+            fit(budget)
+        chosen = self.klds([self.dir / f"{b}-Q4_0,Q8_0.gguf" for b in budgets], score)
+        excess = [kld / min(k for size, k in every if size <= budget) - 1 for budget, kld in zip(budgets, chosen)]
+        self.assertLess(max(excess), 0.05, excess)
+
+    def klds(self, files, text):
+        self.thimble("compare", *files, "--reference", self.TRAINED, "--text", text, "-t", 1, "--json", "compare.json")
+        return [row["kld_mean"] for row in json.loads((self.dir / "compare.json").read_text())["rows"]]
 
 
 class Refusals(FitCase):

@@ -75,6 +75,23 @@ def read_gguf(path):
     return metadata, tensors
 
 
+def mix_gguf(path, first, second, names):
+    """Writes the GGUF file `first` with these tensors as `second` has them."""
+    tensors = [b if a.name in names else a for a, b in zip(read_gguf(first)[1], read_gguf(second)[1], strict=True)]
+    reader = _Reader(first.read_bytes())
+    reader.at = 8
+    reader.number("Q")
+    for _ in range(reader.number("Q")):
+        reader.string()
+        reader.value(reader.number("I"))
+    out, data, types = bytearray(reader.data[:reader.at]), bytearray(), {name: i for i, (name, _, _) in WEIGHTS.items()}
+    for t in tensors:
+        out += struct.pack("<Q", len(t.name)) + t.name.encode() + struct.pack("<I", len(t.shape))
+        out += struct.pack(f"<{len(t.shape)}QIQ", *reversed(t.shape), types[t.type], len(data))
+        data += t.data + bytes(-len(t.data) % 32)
+    path.write_bytes(out + bytes(-len(out) % 32) + data)
+
+
 def read_safetensors(folder):
     """{name: Tensor} of a folder's model.safetensors, or of its shards."""
     out = {}
