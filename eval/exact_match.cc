@@ -13,6 +13,12 @@ std::string Trim(const std::string& s) {
 
 }  // namespace
 
+TextScores ExactMatchResult::scores() const {
+  std::vector<TextPair> pairs;
+  for (const Answer& answer : answers) pairs.push_back({answer.got, answer.expected});
+  return ScoreTexts(pairs);
+}
+
 Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<PromptAndAnswer>& prompts,
                                            int64_t max_tokens, const ProgressFn& progress) {
   const auto begin = std::chrono::steady_clock::now();

@@ -1,4 +1,4 @@
-// Exact match: the share of prompts that a model answers to the letter.
+// Exact match: the share of prompts that a model answers to the letter; and how near the other answers are.
 #pragma once
 
 #include <string>
@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/result.h"
 #include "engine/session.h"
+#include "eval/text_scores.h"
 #include "train/dataset.h"
 
 namespace thimble {
@@ -21,6 +22,7 @@ struct ExactMatchResult {
   int64_t n_correct = 0;
   double seconds = 0;
   double exact_match() const { return static_cast<double>(n_correct) / static_cast<double>(answers.size()); }
+  TextScores scores() const;
 };
 
 // Greedy answers of at most `max_tokens`, compared after trimming white space at both ends.

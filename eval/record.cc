@@ -68,9 +68,20 @@ Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
     if (answer.correct || wrong.size() == kWrongAnswers) continue;
     wrong.push_back({{"expected", answer.expected}, {"got", answer.got}});
   }
-  return {
-      {"correct", result.n_correct}, {"total", total}, {"low", interval.low},      {"high", interval.high},
-      {"seconds", result.seconds},   {"data", data},   {"wrong", std::move(wrong)}};
+  const TextScores scores = result.scores();
+  const auto score = [](const TextScore& s) {
+    return Json{{"score", s.value}, {"low", s.interval.low}, {"high", s.interval.high}};
+  };
+  return {{"correct", result.n_correct},
+          {"total", total},
+          {"low", interval.low},
+          {"high", interval.high},
+          {"bleu", score(scores.bleu)},
+          {"chrf", score(scores.chrf)},
+          {"macro_f1", score(scores.macro_f1)},
+          {"seconds", result.seconds},
+          {"data", data},
+          {"wrong", std::move(wrong)}};
 }
 
 }  // namespace

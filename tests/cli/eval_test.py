@@ -156,6 +156,12 @@ class Eval(harness.ThimbleCase):
         self.assertEqual([w["expected"] for w in out["exact_match"]["wrong"]], ["?"])
         self.assertIsNone(out["ppl"])
         self.assertIn("exact match       1 of 2 (50.0 %", said)
+        # Of two classes one is answered twice, once rightly; the scores themselves are eval_test's matter.
+        self.assertAlmostEqual(out["exact_match"]["macro_f1"]["score"], 100 * (2 / 3 + 0) / 2)
+        for key in "bleu", "chrf":
+            score = out["exact_match"][key]
+            self.assertTrue(0 <= score["low"] <= score["score"] <= score["high"] <= 100.0001, score)
+        self.assertIn("chrF              ", said)
 
     def test_what_is_wrong_is_said(self):
         self.thimble_fails("eval", LLAMA, says=["--text", "--data"])

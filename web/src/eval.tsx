@@ -5,7 +5,7 @@ import { CellMap } from "./map";
 import { markBeaten, Pareto, type Point } from "./pareto";
 import { Folded, Table } from "./parts";
 import { TaskSection } from "./tasks";
-import type { Eval, ExactMatch, LayerError } from "./records";
+import type { Eval, ExactMatch, LayerError, TextScore } from "./records";
 import { WorstSection } from "./worst";
 
 export type NamedEval = Eval & { name: string };
@@ -36,6 +36,7 @@ function aboutQuality(e: NamedEval, evals: NamedEval[]): [string, string][] {
   return [[e.name, parts.join("; ") + "."]];
 }
 
+const textScore = (s?: TextScore) => (s ? `${s.score.toFixed(1)} (${s.low.toFixed(1)} to ${s.high.toFixed(1)})` : NONE);
 const share = (m: ExactMatch) => m.correct / m.total;
 
 /** Each model against the first one that answered the same prompts. */
@@ -263,7 +264,7 @@ function MatchSection({ evals }: { evals: NamedEval[] }) {
         rows={shown.map(({ name, m }) => ({ name, value: share(m), low: m.low, high: m.high }))}
         show={(v) => percent(v, 0)}
         domain={[0, 1]}
-        caption="A prompt counts only if the whole answer equals the expected one. Lines: 95 % intervals (Wilson)."
+        caption="A prompt counts only if the whole answer equals the expected one. Lines: 95 % intervals (Wilson). Below, macro-F1 takes each different answer as a class; BLEU and chrF are sacreBLEU's; intervals are over resampled sets of answers."
       />
       <Table
         caption="Exact match"
@@ -276,6 +277,11 @@ function MatchSection({ evals }: { evals: NamedEval[] }) {
           between([m.low, m.high], percent),
           { text: m.data ?? NONE },
         ])}
+      />
+      <Table
+        caption="How near the answers are"
+        headings={["Model", "Macro-F1 (95 %)", "BLEU (95 %)", "chrF (95 %)"]}
+        rows={shown.map(({ name, m }) => [name, textScore(m.macro_f1), textScore(m.bleu), textScore(m.chrf)])}
       />
       {shown.map(
         ({ name, m }) =>

@@ -56,11 +56,20 @@ export interface Worst {
   model?: Guess[];
 }
 
+export interface TextScore {
+  score: number;
+  low: number;
+  high: number;
+}
+
 export interface ExactMatch {
   correct: number;
   total: number;
   low: number;
   high: number;
+  bleu?: TextScore;
+  chrf?: TextScore;
+  macro_f1?: TextScore;
   data?: string;
   wrong?: { expected: string; got: string }[];
 }

@@ -78,7 +78,12 @@ before(async () => {
     ...out("compare"),
   );
   thimble("eval", join(MODELS, "llama"), "--task", "task.jsonl", "-t", 1, ...out("tasks"));
-  for (const name of ["fit", "eval", "compare", "tasks"])
+  write(
+    "answers.jsonl",
+    [1, 2, 3].map((i) => JSON.stringify({ prompt: words(3, i, "abc"), completion: "abc" }) + "\n").join(""),
+  );
+  thimble("eval", join(MODELS, "llama"), "--data", "answers.jsonl", "-n", 8, "-t", 1, ...out("answers"));
+  for (const name of ["fit", "eval", "compare", "tasks", "answers"])
     json[name] = JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8"));
   const evil = structuredClone(json.eval);
   evil.name = evil.worst[0].next = evil.worst[0].context = evil.worst[0].model[0].token = EVIL;
@@ -310,6 +315,18 @@ test("eval of tasks alone", async () => {
   const page = await open("tasks");
   const [task] = await tableRows(page, "Answers");
   assertShows(task["Right (95 %)"], 100 * json.tasks.tasks[0].acc, "accuracy");
+  await page.close();
+});
+
+test("eval of free answers", async () => {
+  const page = await open("answers");
+  const { exact_match: m } = json.answers;
+  const [match] = await tableRows(page, "Exact match");
+  assertShows(match.Of, m.total, "prompts");
+  const [near] = await tableRows(page, "How near the answers are");
+  assertShows(near["Macro-F1 (95 %)"], m.macro_f1.score, "macro-F1");
+  assertShows(near["BLEU (95 %)"], m.bleu.score, "BLEU");
+  assertShows(near["chrF (95 %)"], m.chrf.score, "chrF");
   await page.close();
 });
 
