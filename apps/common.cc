@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -354,12 +355,28 @@ Result<std::string> ReadTextOrStdin(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
 }
 
+namespace {
+
+// As a POSIX shell reads it back.
+std::string Quoted(const std::string& word) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) != 0 || c >= 0x80 || std::strchr("_@%+=:,./-", c);
+  };
+  if (!word.empty() && std::ranges::all_of(word, plain)) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
+}  // namespace
+
 std::string CommandLine(const CLI::App& command) {
   std::string line = "thimble " + command.get_name();
   for (const CLI::Option* option : command.get_options()) {
     if (option->count() == 0) continue;
     for (const std::string& value : option->results()) {
-      line += (option->get_positional() ? " " : " " + option->get_name(false, false) + " ") + value;
+      if (!option->get_positional()) line += " " + option->get_name(false, false);
+      if (option->get_expected_max() > 0) line += " " + Quoted(value);
     }
   }
   return line;

@@ -2,6 +2,7 @@
 """thimble compare."""
 import json
 import random
+import shlex
 
 import harness
 
@@ -57,6 +58,14 @@ class Compare(harness.ThimbleCase):
         again = self.compare(LLAMA, f"other={OTHER}", "--reference", "r.tref", *self.texts)[1]
         self.assertEqual(again["rows"], out["rows"])
         self.assertEqual(again["reference"], out["reference"])
+
+    def test_the_command_line_repeats_it(self):
+        out = self.compare(f"the 'first' one={LLAMA}", f"$other={OTHER}", "--reference", LLAMA, *self.texts)[1]
+        words = shlex.split(out["command"])
+        self.assertEqual(words[:2], ["thimble", "compare"])
+        self.thimble(*words[1:])
+        self.assertEqual(json.loads((self.dir / "out.json").read_text())["rows"], out["rows"])
+        self.assertEqual(out["rows"][0]["model"], "the 'first' one")
 
     def test_answers_that_flip(self):
         rng = random.Random(4)
