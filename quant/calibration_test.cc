@@ -301,7 +301,7 @@ TEST_P(FisherTest, PredictsTheDivergence) {
   before.reserve(windows.size());
   for (const auto& window : windows) before.push_back(Probabilities(window));
   Random random(9);
-  for (size_t layer = 0; layer < model_->layers().size(); ++layer) {
+  for (const size_t layer : {size_t{0}, model_->layers().size() - 1}) {
     for (size_t slot = 0; slot < kNumLinearSlots; ++slot) {
       const Weight original = model_->layers()[layer].linear[slot];
       const size_t size = static_cast<size_t>(original.n_out * original.n_in);
