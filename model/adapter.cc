@@ -6,6 +6,7 @@
 
 #include "codec/codec.h"
 #include "formats/gguf_lora.h"
+#include "kernels/kernels.h"
 
 namespace thimble {
 namespace {
@@ -81,7 +82,7 @@ std::unordered_map<std::string, Target> TargetsByName(const ModelConfig& c, bool
 // One half of a module, from the file into the adapter.
 Status Place(const std::string& path, const TensorInfo& info, bool is_a, const Target& target,
              const Model& model, bool file_is_gguf, Adapter& adapter) {
-  LoraModule& module = adapter.layers[target.layer][static_cast<size_t>(target.slot)];
+  AdapterModule& module = adapter.layers[target.layer][static_cast<size_t>(target.slot)];
   const Weight& w = model.layers()[target.layer].weight(target.slot);
   const int64_t rank = info.shape.size() == 2 ? info.shape[is_a ? 0 : 1] : 0;
   if (rank < 1 || rank > w.n_in) {
@@ -101,10 +102,10 @@ Status CheckComplete(const std::string& path, const Model& model, const Adapter&
   bool any = false;
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
-      const LoraModule& m = adapter.layers[i][s];
-      if (!m.a && !m.b) continue;
+      const AdapterModule& m = adapter.layers[i][s];
+      if (m.empty() && !m.b) continue;
       any = true;
-      if (!m.a || !m.b || m.a.rows() != m.b.cols()) {
+      if (static_cast<bool>(m.a) != static_cast<bool>(m.b) || (m.a && m.a.rows() != m.b.cols())) {
         return MakeError(ErrorCode::kCorrupt, "{}: {} lacks one of lora_A and lora_B, or their ranks differ",
                          path,
                          HfModuleName(*model.config().arch, static_cast<Slot>(s), static_cast<int64_t>(i)));
@@ -115,34 +116,129 @@ Status CheckComplete(const std::string& path, const Model& model, const Adapter&
   return {};
 }
 
-Result<Adapter> LoadPeft(const std::string& path, const Model& model) {
-  ASSIGN_OR_RETURN(const PeftAdapter file, ReadPeftAdapter(path));
-  if (file.peft_type != "LORA" || file.lora.use_dora || file.lora.bias != "none" ||
-      file.lora.fan_in_fan_out) {
-    return MakeError(
-        ErrorCode::kUnsupported,
-        "{}: only plain LoRA and rsLoRA adapters are supported (peft_type {}, use_dora {}, bias {})", path,
-        file.peft_type, file.lora.use_dora, file.lora.bias);
-  }
-  Adapter adapter{.name = path};
-  adapter.layers.resize(model.layers().size());
-  const auto targets = TargetsByName(model.config(), false);
-  for (const TensorInfo& info : file.weights.tensors) {
-    const bool is_a = info.name.ends_with(".lora_A.weight"), is_b = info.name.ends_with(".lora_B.weight");
-    std::string module = info.name;
-    if (is_a || is_b) module.resize(module.size() - std::strlen(".lora_A.weight"));
-    if (module.starts_with(kPeftPrefix)) module.erase(0, std::strlen(kPeftPrefix));
-    const auto target = targets.find(module);
-    if ((!is_a && !is_b) || target == targets.end()) {
-      return MakeError(ErrorCode::kUnsupported,
-                       "{}: tensor '{}' is not the LoRA of a linear layer of this model", path, info.name);
+// A column of numbers, one for each of the layer's outputs, in the model's row order: [1, n_out].
+Result<Tensor> DecodeOutputs(const std::string& path, TensorInfo info, const Target& target,
+                             const Model& model) {
+  const int64_t n_out = model.layers()[target.layer].weight(target.slot).n_out;
+  if (info.shape.size() == 1) info.shape.push_back(1);
+  ASSIGN_OR_RETURN(const Tensor column, DecodeTensor(path, info, n_out, 1));
+  const Tensor ordered =
+      ReorderRows(column, OrderOf(model.config(), target.slot, false, model.file().gguf.has_value()));
+  Tensor row = Tensor::Empty(1, n_out);
+  std::copy_n(ordered.data(), n_out, row.data());
+  return row;
+}
+
+// Each row's magnitude over the length that W + scale B A has there.
+void ApplyMagnitude(const Weight& w, const Tensor& magnitude, AdapterModule& module) {
+  std::vector<float> row(static_cast<size_t>(w.n_in));
+  module.out_scale = Tensor::Empty(1, w.n_out);
+  for (int64_t i = 0; i < w.n_out; ++i) {
+    DecodeRow(w.type, w.row(i), row.data(), w.n_in);
+    for (int64_t r = 0; r < module.a.rows(); ++r) {
+      Kernels().axpy(module.scale * module.b.row(i)[r], module.a.row(r), row.data(), w.n_in);
     }
-    RETURN_IF_ERROR(Place(path, info, is_a, target->second, model, false, adapter));
-    adapter.layers[target->second.layer][static_cast<size_t>(target->second.slot)].scale =
-        static_cast<float>(file.lora.Scale(module));
+    const float factor = magnitude.data()[i] / std::sqrt(Kernels().dot(row.data(), row.data(), w.n_in));
+    module.out_scale.data()[i] = factor;
+    for (int64_t r = 0; r < module.a.rows(); ++r) module.b.row(i)[r] *= factor;
   }
-  RETURN_IF_ERROR(CheckComplete(path, model, adapter));
-  return adapter;
+}
+
+// The layer's tensors of a PEFT folder, by what PEFT calls them.
+class PeftLoader {
+ public:
+  PeftLoader(const std::string& path, const Model& model) : path_(path), model_(model) {}
+
+  Result<Adapter> Load() {
+    ASSIGN_OR_RETURN(file_, ReadPeftAdapter(path_));
+    const PeftLoraConfig& lora = file_.lora;
+    const bool known = file_.peft_type == "IA3" || file_.peft_type == "LORA";
+    if (!known || lora.bias != "none" || lora.fan_in_fan_out) {
+      return MakeError(ErrorCode::kUnsupported,
+                       "{}: only LoRA, rsLoRA, DoRA and IA3 adapters are supported (peft_type {}, bias {})",
+                       path_, file_.peft_type, lora.bias);
+    }
+    adapter_.name = path_;
+    adapter_.layers.resize(model_.layers().size());
+    const auto targets = TargetsByName(model_.config(), false);
+    for (const TensorInfo& info : file_.weights.tensors) {
+      std::string module = info.name, part;
+      for (const char* suffix : {".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector", ".ia3_l"}) {
+        if (!module.ends_with(suffix)) continue;
+        part = suffix;
+        module.resize(module.size() - part.size());
+        break;
+      }
+      if (module.starts_with(kPeftPrefix)) module.erase(0, std::strlen(kPeftPrefix));
+      const auto target = targets.find(module);
+      const bool expected = part == ".ia3_l"                   ? file_.peft_type == "IA3"
+                            : part == ".lora_magnitude_vector" ? lora.use_dora
+                                                               : file_.peft_type == "LORA";
+      if (part.empty() || !expected || target == targets.end()) {
+        return MakeError(ErrorCode::kUnsupported,
+                         "{}: tensor '{}' is not the {} of a linear layer of this model", path_, info.name,
+                         file_.peft_type == "IA3" ? "IA3" : "LoRA");
+      }
+      RETURN_IF_ERROR(PlacePart(info, part, module, target->second));
+    }
+    RETURN_IF_ERROR(CheckComplete(path_, model_, adapter_));
+    if (lora.use_dora) RETURN_IF_ERROR(ApplyMagnitudes());
+    return std::move(adapter_);
+  }
+
+ private:
+  AdapterModule& ModuleOf(const Target& target) {
+    return adapter_.layers[static_cast<size_t>(target.layer)][static_cast<size_t>(target.slot)];
+  }
+
+  Status PlacePart(const TensorInfo& info, const std::string& part, const std::string& name,
+                   const Target& target) {
+    AdapterModule& module = ModuleOf(target);
+    if (part == ".ia3_l") {
+      const int64_t n_in = model_.layers()[target.layer].weight(target.slot).n_in;
+      module.scales_bias = true;
+      if (info.shape == std::vector<int64_t>{1, n_in}) {  // one of feedforward_modules
+        ASSIGN_OR_RETURN(module.in_scale, DecodeTensor(path_, info, 1, n_in));
+      } else {
+        ASSIGN_OR_RETURN(module.out_scale, DecodeOutputs(path_, info, target, model_));
+      }
+      return {};
+    }
+    if (part == ".lora_magnitude_vector") {
+      ASSIGN_OR_RETURN(Tensor magnitude, DecodeOutputs(path_, info, target, model_));
+      magnitudes_.emplace_back(target, std::move(magnitude));
+      return {};
+    }
+    module.scale = static_cast<float>(file_.lora.Scale(name));
+    return Place(path_, info, part == ".lora_A.weight", target, model_, false, adapter_);
+  }
+
+  Status ApplyMagnitudes() {
+    for (const auto& [target, magnitude] : magnitudes_) {
+      AdapterModule& module = ModuleOf(target);
+      const Weight& w = model_.layers()[target.layer].weight(target.slot);
+      if (module.a) ApplyMagnitude(w, magnitude, module);
+    }
+    for (const auto& layer : adapter_.layers) {
+      for (const AdapterModule& m : layer) {
+        if (m.a && !m.out_scale) {
+          return MakeError(ErrorCode::kCorrupt, "{}: a layer of this DoRA adapter has no magnitudes", path_);
+        }
+      }
+    }
+    return {};
+  }
+
+  const std::string& path_;
+  const Model& model_;
+  PeftAdapter file_;
+  Adapter adapter_;
+  std::vector<std::pair<Target, Tensor>> magnitudes_;
+};
+
+Status CheckLora(const Adapter& adapter) {
+  if (adapter.is_lora()) return {};
+  return MakeError(ErrorCode::kUnsupported, "{}: only LoRA and rsLoRA adapters can be written", adapter.name);
 }
 
 Result<Adapter> LoadGguf(const std::string& path, const Model& model) {
@@ -166,7 +262,7 @@ Result<Adapter> LoadGguf(const std::string& path, const Model& model) {
   }
   RETURN_IF_ERROR(CheckComplete(path, model, adapter));
   for (auto& layer : adapter.layers) {
-    for (LoraModule& m : layer) {
+    for (AdapterModule& m : layer) {
       if (m.a && lora.alpha != 0) m.scale = lora.alpha / static_cast<float>(m.a.rows());
     }
   }
@@ -192,7 +288,7 @@ class OwnedTable {
 };
 
 // B as a file of the given kind wants it, scaled.
-Tensor ExportB(const Model& model, Slot slot, const LoraModule& module, bool to_gguf, float scale) {
+Tensor ExportB(const Model& model, Slot slot, const AdapterModule& module, bool to_gguf, float scale) {
   Tensor b = ReorderRows(module.b, OrderOf(model.config(), slot, model.file().gguf.has_value(), to_gguf));
   for (int64_t i = 0; i < b.size(); ++i) b.data()[i] *= scale;
   return b;
@@ -217,15 +313,16 @@ std::string ShortModuleName(const ArchRow& arch, Slot slot) {
 
 Result<Adapter> LoadAdapter(const std::string& path, const Model& model) {
   std::error_code ec;
-  return std::filesystem::is_directory(path, ec) ? LoadPeft(path, model) : LoadGguf(path, model);
+  return std::filesystem::is_directory(path, ec) ? PeftLoader(path, model).Load() : LoadGguf(path, model);
 }
 
 Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,
                        const std::string& directory) {
+  RETURN_IF_ERROR(CheckLora(adapter));
   OwnedTable table;
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
-      const LoraModule& m = adapter.layers[i][s];
+      const AdapterModule& m = adapter.layers[i][s];
       if (!m.a) continue;
       const Slot slot = static_cast<Slot>(s);
       const std::string module =
@@ -238,11 +335,12 @@ Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLor
 }
 
 Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path) {
+  RETURN_IF_ERROR(CheckLora(adapter));
   OwnedTable table;
   const ArchRow& arch = *model.config().arch;
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
-      const LoraModule& m = adapter.layers[i][s];
+      const AdapterModule& m = adapter.layers[i][s];
       if (!m.a) continue;
       const Slot slot = static_cast<Slot>(s);
       const std::string base = LayerName(FindRow(arch, slot)->gguf, static_cast<int64_t>(i));

@@ -10,11 +10,13 @@
 
 namespace thimble {
 
-// Reads a PEFT folder or a GGUF LoRA file. Every tensor must belong to a linear layer of `model` and have its
-// shape; what is not LoRA (DoRA, biases, embeddings) is refused with a message that names it.
+// Reads a PEFT folder (LoRA, rsLoRA, DoRA, IA3) or a GGUF LoRA file. Every tensor must belong to a linear
+// layer of `model` and have its shape; anything else (biases, embeddings) is refused with a message that
+// names it.
 Result<Adapter> LoadAdapter(const std::string& path, const Model& model);
 
-// `config` describes the modules as PEFT wants them; its scale must be what the adapter's modules carry.
+// Of LoRA and rsLoRA; kUnsupported for other adapters. `config` describes the modules as PEFT wants them; its
+// scale must be what the adapter's modules carry.
 Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,
                        const std::string& directory);
 // GGUF has one alpha per file and no rsLoRA: each module's scale is folded into B, and alpha = 0 says so.

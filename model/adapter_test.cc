@@ -2,6 +2,11 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+#include <list>
+
+#include "base/file.h"
+#include "codec/codec.h"
 #include "formats/gguf_lora.h"
 #include "formats/safetensors.h"
 #include "model/test_support.h"
@@ -35,7 +40,7 @@ TEST_P(AdapterTest, ThereAndBackThroughPeftAndGguf) {
   ASSERT_TRUE(gguf) << gguf.error().message;
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (size_t s = 0; s < kNumLinearSlots; ++s) {
-      const LoraModule &m = adapter.layers[i][s], &p = peft->layers[i][s], &g = gguf->layers[i][s];
+      const AdapterModule &m = adapter.layers[i][s], &p = peft->layers[i][s], &g = gguf->layers[i][s];
       EXPECT_EQ(Values(m.a), Values(p.a));
       EXPECT_EQ(Values(m.b), Values(p.b));
       EXPECT_EQ(m.scale, p.scale);
@@ -61,11 +66,116 @@ TEST(AdapterFilesTest, GgufPermutesHeadsOfLlamaOnly) {
     const TensorInfo* b = file->file.tensors.Find("blk.1.attn_q.weight.lora_b");
     ASSERT_NE(b, nullptr);
     const auto* values = reinterpret_cast<const float*>(b->bytes.data());
-    const LoraModule& m = adapter.layers[1][static_cast<size_t>(Slot::kQ)];
+    const AdapterModule& m = adapter.layers[1][static_cast<size_t>(Slot::kQ)];
     // Head size 16: rows 0, 8, 1, 9, ... of each head.
     EXPECT_EQ(values[4 * 1], m.b.row(permuted ? 8 : 1)[0] * m.scale);
     EXPECT_EQ(values[4 * 18], m.b.row(permuted ? 17 : 18)[0] * m.scale);
   }
+}
+
+// Against the same model with its weights changed: rows of W + scale B A brought to DoRA's magnitudes, or
+// columns and rows scaled by IA3. The model has biases; DoRA leaves them alone, IA3's output scale does not.
+class OtherMethodsTest : public testing::Test {
+ protected:
+  struct Tensors {
+    TensorTable table;
+    std::vector<Tensor> kept;
+    void Add(const std::string& name, const Tensor& t) {
+      kept.push_back(t);
+      const auto* bytes = reinterpret_cast<const uint8_t*>(t.data());
+      table.Add({name, WeightType::kF32, {t.rows(), t.cols()}, {bytes, static_cast<size_t>(t.size()) * 4}});
+    }
+  };
+  static Tensor AroundOne(int64_t rows, int64_t cols, uint64_t seed) {
+    Random random(seed);
+    const Tensor t = Tensor::Empty(rows, cols);
+    for (int64_t i = 0; i < t.size(); ++i) t.data()[i] = static_cast<float>(1 + 0.3 * random.Normal());
+    return t;
+  }
+  std::vector<float> LogitsOf(const Model& model, std::span<const AppliedAdapter> adapters) {
+    const Context ctx{.pool = pool_, .compute = Compute::kF32};
+    return Values(Logits(ctx, model, ForwardHidden(ctx, model, {.tokens = ids_, .adapters = adapters})));
+  }
+  void ExpectNear(const std::vector<float>& a, const std::vector<float>& b) {
+    EXPECT_LE(LargestDifference(a.data(), b.data(), static_cast<int64_t>(a.size())), 5e-4f);
+  }
+  // The model's weight at layer 1, as numbers that may be changed.
+  std::vector<float>& Changed(Model& model, Slot slot) {
+    Weight& w = const_cast<Layer&>(model.layers()[1]).linear[static_cast<size_t>(slot)];
+    std::vector<float>& values = changed_.emplace_back(static_cast<size_t>(w.n_out * w.n_in));
+    for (int64_t i = 0; i < w.n_out; ++i) DecodeRow(w.type, w.row(i), values.data() + i * w.n_in, w.n_in);
+    w.type = WeightType::kF32;
+    w.data = reinterpret_cast<const uint8_t*>(values.data());
+    w.packed = nullptr;
+    return values;
+  }
+
+  const std::unique_ptr<Model> base_ = GoldenModel("llama_bias_tied"),
+                               merged_ = GoldenModel("llama_bias_tied");
+  const std::vector<int32_t> ids_ = RandomIds(9, 272, 3);
+  const std::string layer_ = "base_model.model.model.layers.1.";
+  ThreadPool pool_{2};
+  TemporaryFolder folder_;
+  std::list<std::vector<float>> changed_;
+};
+
+TEST_F(OtherMethodsTest, DoraIsItsMergedWeights) {
+  const Adapter random = RandomAdapter(*base_, 4, 5);
+  const AdapterModule& up = random.layers[1][static_cast<size_t>(Slot::kUp)];
+  const Weight& w = base_->layers()[1].weight(Slot::kUp);
+  const Tensor magnitude = AroundOne(w.n_out, 1, 7);
+  Tensors tensors;
+  tensors.Add(layer_ + "mlp.up_proj.lora_A.weight", up.a);
+  tensors.Add(layer_ + "mlp.up_proj.lora_B.weight", up.b);
+  PeftLoraConfig config{.r = 4, .lora_alpha = 6, .target_modules = {"up_proj"}, .use_dora = true};
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", config, tensors.table));
+  EXPECT_THAT(LoadAdapter(folder_ / "dora", *base_).error().message, HasSubstr("has no magnitudes"));
+  tensors.Add(layer_ + "mlp.up_proj.lora_magnitude_vector", magnitude);
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", config, tensors.table));
+  const auto dora = LoadAdapter(folder_ / "dora", *base_);
+  ASSERT_TRUE(dora) << dora.error().message;
+  std::vector<float>& values = Changed(*merged_, Slot::kUp);
+  for (int64_t i = 0; i < w.n_out; ++i) {
+    float* row = values.data() + i * w.n_in;
+    double squares = 0;
+    for (int64_t j = 0; j < w.n_in; ++j) {
+      for (int64_t r = 0; r < 4; ++r) row[j] += 1.5f * up.b.row(i)[r] * up.a.row(r)[j];
+      squares += static_cast<double>(row[j]) * row[j];
+    }
+    for (int64_t j = 0; j < w.n_in; ++j)
+      row[j] *= magnitude.data()[i] / static_cast<float>(std::sqrt(squares));
+  }
+  const std::vector<float> before = LogitsOf(*base_, {});
+  const AppliedAdapter whole[] = {{.adapter = &*dora}}, none[] = {{.adapter = &*dora, .scale = 0}};
+  ExpectNear(LogitsOf(*base_, whole), LogitsOf(*merged_, {}));
+  ExpectNear(LogitsOf(*base_, none), before);
+  EXPECT_GT(LargestDifference(before.data(), LogitsOf(*base_, whole).data(), 272), 0.01f);
+  EXPECT_THAT(SaveGgufAdapter(*dora, *base_, folder_ / "dora.gguf").error().message, HasSubstr("only LoRA"));
+}
+
+TEST_F(OtherMethodsTest, Ia3IsItsMergedWeights) {
+  const Weight &k = base_->layers()[1].weight(Slot::kK), &down = base_->layers()[1].weight(Slot::kDown);
+  const Tensor k_scale = AroundOne(k.n_out, 1, 1), down_scale = AroundOne(1, down.n_in, 2);
+  Tensors tensors;
+  tensors.Add(layer_ + "self_attn.k_proj.ia3_l", k_scale);
+  tensors.Add(layer_ + "mlp.down_proj.ia3_l", down_scale);
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "ia3", {}, tensors.table));
+  const std::string config = folder_ / "ia3/adapter_config.json";
+  ASSERT_TRUE(WriteFileAtomically(config, R"({"peft_type": "IA3", "feedforward_modules": ["down_proj"]})"));
+  const auto ia3 = LoadAdapter(folder_ / "ia3", *base_);
+  ASSERT_TRUE(ia3) << ia3.error().message;
+  EXPECT_EQ(ia3->n_parameters(), k.n_out + down.n_in);
+  std::vector<float>& keys = Changed(*merged_, Slot::kK);
+  std::vector<float>& key_bias = const_cast<Layer&>(merged_->layers()[1]).bias[static_cast<size_t>(Slot::kK)];
+  for (int64_t i = 0; i < k.n_out; ++i) {
+    for (int64_t j = 0; j < k.n_in; ++j) keys[static_cast<size_t>(i * k.n_in + j)] *= k_scale.data()[i];
+    key_bias[static_cast<size_t>(i)] *= k_scale.data()[i];
+  }
+  std::vector<float>& downs = Changed(*merged_, Slot::kDown);
+  for (size_t i = 0; i < downs.size(); ++i) downs[i] *= down_scale.data()[i % static_cast<size_t>(down.n_in)];
+  const AppliedAdapter whole[] = {{.adapter = &*ia3}}, none[] = {{.adapter = &*ia3, .scale = 0}};
+  ExpectNear(LogitsOf(*base_, whole), LogitsOf(*merged_, {}));
+  ExpectNear(LogitsOf(*base_, none), LogitsOf(*GoldenModel("llama_bias_tied"), {}));
 }
 
 TEST(AdapterFilesTest, OtherModelsAndBrokenFilesAreRefused) {
@@ -82,7 +192,7 @@ TEST(AdapterFilesTest, OtherModelsAndBrokenFilesAreRefused) {
   EXPECT_THAT(message("lora.gguf", *qwen), HasSubstr("architecture 'llama', the model is 'qwen2'"));
   EXPECT_THAT(message("absent", *llama), HasSubstr("absent"));
 
-  LoraModule& q = adapter.layers[0][0];
+  AdapterModule& q = adapter.layers[0][0];
   q.b.data()[3] = NAN;
   ASSERT_TRUE(SavePeftAdapter(adapter, *llama, ConfigFor(adapter), folder / "nan"));
   EXPECT_THAT(message("nan", *llama), HasSubstr("q_proj.lora_B.weight' holds a value that is not finite"));

@@ -1,4 +1,5 @@
 // The forward pass, for generation, evaluation and training alike.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -26,20 +27,59 @@ struct ForwardState {
     const LinearInput x = adapters.empty() && observer == nullptr ? input : input.Whole(ctx);
     const Weight* weights[n];
     for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
-    std::array<Tensor, n> y;
-    Linear(ctx, weights, x, y);
+    std::array<Tensor, n> y, scaled;  // scaled: inputs that adapters change
+    bool any_scaled = false;
+    for (size_t i = 0; i < n && !adapters.empty(); ++i) {
+      scaled[i] = ScaledInput(ctx, layer, slots[i], x.Whole(ctx));
+      any_scaled |= static_cast<bool>(scaled[i]);
+    }
+    if (!any_scaled) {
+      Linear(ctx, weights, x, y);
+    } else {
+      for (size_t i = 0; i < n; ++i) {
+        const Weight* one[] = {weights[i]};
+        Linear(ctx, one, scaled[i] ? LinearInput(scaled[i]) : x, std::span(&y[i], 1));
+      }
+    }
     if (observer != nullptr) Observe(ctx, layer, slots, x.Whole(ctx), y);
     for (const AppliedAdapter& applied : adapters) {
       for (size_t i = 0; i < n; ++i) {
-        const LoraModule& module = applied.adapter->layers[layer][static_cast<size_t>(slots[i])];
+        const AdapterModule& module = ModuleAt(applied, layer, slots[i]);
+        if (module.out_scale) {
+          y[i] = ScaleColumns(ctx, y[i], FromOne(module.out_scale, applied.scale),
+                              module.scales_bias ? nullptr : weights[i]->bias);
+        }
         if (!module.a) continue;
         const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
                               static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
-        AddLora(ctx, x.Whole(ctx), {module.a, module.b, applied.scale * module.scale, applied.dropout, seed},
-                y[i]);
+        AddLora(ctx, scaled[i] ? scaled[i] : x.Whole(ctx),
+                {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
       }
     }
     return y;
+  }
+
+  static const AdapterModule& ModuleAt(const AppliedAdapter& applied, int64_t layer, Slot slot) {
+    return applied.adapter->layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
+  }
+
+  // 1 + by * (scale - 1)
+  static Tensor FromOne(const Tensor& scale, float by) {
+    if (by == 1) return scale;
+    const Tensor out = Tensor::Empty(scale.rows(), scale.cols());
+    for (int64_t i = 0; i < out.size(); ++i) out.data()[i] = 1 + by * (scale.data()[i] - 1);
+    return out;
+  }
+
+  // Unset where no adapter scales this layer's input.
+  Tensor ScaledInput(const Context& ctx, int64_t layer, Slot slot, const Tensor& x) const {
+    Tensor scaled;
+    for (const AppliedAdapter& applied : adapters) {
+      const AdapterModule& module = ModuleAt(applied, layer, slot);
+      if (!module.in_scale) continue;
+      scaled = ScaleColumns(ctx, scaled ? scaled : x, FromOne(module.in_scale, applied.scale));
+    }
+    return scaled;
   }
 
   void Observe(const Context& ctx, int64_t layer, std::span<const Slot> slots, const Tensor& x,
@@ -174,11 +214,17 @@ KvBlocks KvCache::layer(int64_t i) const {
 int64_t Adapter::n_parameters() const {
   int64_t n = 0;
   for (const auto& layer : layers) {
-    for (const LoraModule& module : layer) {
-      if (module.a) n += module.a.size() + module.b.size();
+    for (const AdapterModule& module : layer) {
+      for (const Tensor& t : {module.a, module.b, module.in_scale, module.out_scale}) n += t ? t.size() : 0;
     }
   }
   return n;
+}
+
+bool Adapter::is_lora() const {
+  return std::ranges::all_of(layers, [](const auto& layer) {
+    return std::ranges::all_of(layer, [](const AdapterModule& m) { return m.empty() || m.is_lora(); });
+  });
 }
 
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {

@@ -52,23 +52,32 @@ class Model {
   std::vector<std::vector<float>> owned_;  // weights that could not stay in the file
 };
 
-// Low-rank terms of one adapter, one per linear layer that it touches.
-struct LoraModule {
-  Tensor a, b;  // [r, n_in], [n_out, r], in the row order of the bound model
+// What one adapter does at one linear layer, in the row order of the bound model:
+//   out_scale * (W x' + bias) + scale * B A x', x' = in_scale * x
+// and what is unset is not there. LoRA has A and B; IA3 (Liu et al. 2022) has one of the other two. DoRA (Liu
+// et al. 2024, equation 5) has magnitude / |W + scale B A|, row by row, in out_scale and multiplied into B.
+struct AdapterModule {
+  Tensor a, b;  // [r, n_in], [n_out, r]
   float scale = 1;
+  Tensor in_scale, out_scale;  // [1, n_in], [1, n_out]
+  bool scales_bias = false;    // IA3's out_scale does, DoRA's does not
+
+  bool empty() const { return !a && !in_scale && !out_scale; }
+  bool is_lora() const { return a && !in_scale && !out_scale; }
 };
 
 struct Adapter {
   std::string name;
-  std::vector<std::array<LoraModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
+  std::vector<std::array<AdapterModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
 
   int64_t n_parameters() const;
+  bool is_lora() const;  // and nothing else
 };
 
-// Adapters are applied unmerged; several add up.
+// Adapters are applied unmerged, one after the other.
 struct AppliedAdapter {
   const Adapter* adapter = nullptr;
-  float scale = 1;
+  float scale = 1;    // of the difference that each module makes
   float dropout = 0;  // training only
   uint64_t seed = 0;  // of the dropout masks of this step
 };

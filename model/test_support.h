@@ -78,7 +78,7 @@ inline Adapter RandomAdapter(const Model& model, int64_t rank, uint64_t seed, in
     for (int s = 0; s < kNumLinearSlots; ++s) {
       if (n++ % every != 0) continue;
       const Weight& w = model.layers()[i].linear[static_cast<size_t>(s)];
-      LoraModule& m = adapter.layers[i][static_cast<size_t>(s)];
+      AdapterModule& m = adapter.layers[i][static_cast<size_t>(s)];
       m = {Tensor::Empty(rank, w.n_in), Tensor::Empty(w.n_out, rank), 1.5f};
       for (const Tensor& t : {m.a, m.b}) {
         for (int64_t j = 0; j < t.size(); ++j) t.data()[j] = static_cast<float>(random.Normal() * 0.1);
@@ -91,7 +91,7 @@ inline Adapter RandomAdapter(const Model& model, int64_t rank, uint64_t seed, in
 inline std::vector<Tensor> TensorsOf(const Adapter& adapter) {
   std::vector<Tensor> tensors;
   for (const auto& layer : adapter.layers) {
-    for (const LoraModule& m : layer) {
+    for (const AdapterModule& m : layer) {
       if (m.a) tensors.insert(tensors.end(), {m.a, m.b});
     }
   }

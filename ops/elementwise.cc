@@ -42,6 +42,44 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
   }
 }
 
+Tensor ScaleColumns(const Context& ctx, const Tensor& x, const Tensor& scale, const float* fixed) {
+  CHECK(scale.size() == x.cols());
+  const int64_t cols = x.cols(), rows_at_once = 1 + kGrain / cols;
+  const Tensor y = Tensor::Empty(x.rows(), cols);
+  ctx.pool.ParallelFor(x.rows(), rows_at_once, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* from = x.row(i);
+      float* to = y.row(i);
+      for (int64_t j = 0; j < cols; ++j) {
+        const float still = fixed != nullptr ? fixed[j] : 0;
+        to[j] = (from[j] - still) * scale.data()[j] + still;
+      }
+    }
+  });
+  if (!ctx.Records({x, scale})) return y;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, x, scale, fixed, y, cols, rows_at_once] {
+    if (x.requires_grad()) {
+      float* const dx = x.grad();
+      ctx.pool.ParallelFor(x.rows(), rows_at_once, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin * cols; i < end * cols; ++i) dx[i] += y.grad()[i] * scale.data()[i % cols];
+      });
+    }
+    if (scale.requires_grad()) {
+      float* const dscale = scale.grad();
+      ctx.pool.ParallelFor(cols, 64, [&](int64_t begin, int64_t end, int) {  // rows in order: always one sum
+        for (int64_t i = 0; i < x.rows(); ++i) {
+          const float *dy = y.grad() + i * cols, *from = x.row(i);
+          for (int64_t j = begin; j < end; ++j) {
+            dscale[j] += dy[j] * (from[j] - (fixed != nullptr ? fixed[j] : 0));
+          }
+        }
+      });
+    }
+  });
+  return y;
+}
+
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation) {
   CHECK(gate.size() == up.size());
   const Tensor y = Tensor::Empty(gate.rows(), gate.cols());

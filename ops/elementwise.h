@@ -8,6 +8,10 @@ namespace thimble {
 // backward pass of the op that made it (true of Linear and RmsNorm).
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b);
 
+// x with each column scaled: (x - fixed) * scale + fixed, `fixed` [cols] being what is not to be scaled, or
+// null for nothing. scale [1, cols].
+Tensor ScaleColumns(const Context& ctx, const Tensor& x, const Tensor& scale, const float* fixed = nullptr);
+
 enum class Activation { kSilu, kGeluTanh };
 // activation(gate) * up (Shazeer 2020, "GLU variants").
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation);

@@ -122,6 +122,26 @@ TEST_P(OpTest, AddIntoFeedsBoth) {
   CheckOp(op, reference, {RandomTensor(4, 7, 1), Trained(RandomTensor(4, 7, 2))});
 }
 
+TEST_P(OpTest, ScaledColumns) {
+  const std::vector<float> still = {0.5f, -1, 2, 0, 3, -0.25f, 1};
+  for (const float* fixed : {static_cast<const float*>(nullptr), still.data()}) {
+    const auto reference = [&](const std::vector<Matrix>& in) {
+      Matrix y = in[0];
+      for (size_t i = 0; i < y.values.size(); ++i) {
+        const double f = fixed != nullptr ? fixed[i % 7] : 0;
+        y.values[i] = (y.values[i] - f) * in[1].values[i % 7] + f;
+      }
+      return y;
+    };
+    const auto op = [&](const Context& ctx, const auto& in) {
+      return ScaleColumns(ctx, in[0], in[1], fixed);
+    };
+    CheckOp(op, reference, {Trained(RandomTensor(5, 7, 1)), Trained(RandomTensor(1, 7, 2))});
+    CheckOp(op, reference, {RandomTensor(5, 7, 1), Trained(RandomTensor(1, 7, 2))});
+    CheckOp(op, reference, {Trained(RandomTensor(5, 7, 1)), RandomTensor(1, 7, 2)});
+  }
+}
+
 TEST_P(OpTest, EmbeddingIsARowOfTheWeightAndFrozen) {
   ThreadPool pool(1);
   Tape tape;

@@ -19,7 +19,7 @@ bool IsFolder(const std::string& path) {
 
 struct NamedModule {
   std::string name, short_name;
-  const LoraModule* module;
+  const AdapterModule* module;
   double alpha() const { return static_cast<double>(module->scale) * static_cast<double>(module->a.rows()); }
 };
 
@@ -28,7 +28,7 @@ std::vector<NamedModule> ModulesOf(const Adapter& adapter, const ArchRow& arch) 
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
       const Slot slot = static_cast<Slot>(s);
-      const LoraModule& module = adapter.layers[layer][static_cast<size_t>(s)];
+      const AdapterModule& module = adapter.layers[layer][static_cast<size_t>(s)];
       if (!module.a) continue;
       modules.push_back(
           {HfModuleName(arch, slot, static_cast<int64_t>(layer)), ShortModuleName(arch, slot), &module});

@@ -160,7 +160,7 @@ TEST(ConvertAdapter, PatternsSayWhatDiffers) {
               ::testing::UnorderedElementsAre("q_proj", "o_proj", "model.layers.1.self_attn.v_proj"));
   for (int layer : {0, 1}) {
     for (Slot slot : {Slot::kQ, Slot::kO, Slot::kV}) {
-      const LoraModule& module = adapter.layers[layer][static_cast<size_t>(slot)];
+      const AdapterModule& module = adapter.layers[layer][static_cast<size_t>(slot)];
       if (!module.a) continue;
       const std::string name = HfModuleName(*(*model)->config().arch, slot, layer);
       EXPECT_FLOAT_EQ(static_cast<float>(config.Scale(name)), module.scale) << name;

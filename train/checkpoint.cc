@@ -70,7 +70,7 @@ Result<TrainState> LoadCheckpoint(const std::string& directory, const Model& mod
   ASSIGN_OR_RETURN(const Adapter saved, LoadAdapter(directory, model));
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
-      const LoraModule &to = adapter.layers[i][s], &from = saved.layers[i][s];
+      const AdapterModule &to = adapter.layers[i][s], &from = saved.layers[i][s];
       if (!to.a && !from.a) continue;
       if (!to.a || !from.a || to.a.size() != from.a.size() || to.b.size() != from.b.size()) {
         return MakeError(ErrorCode::kInvalidArgument,

@@ -13,7 +13,7 @@ namespace {
 std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
   std::vector<Tensor> tensors;
   for (const auto& layer : adapter.layers) {
-    for (const LoraModule& module : layer) {
+    for (const AdapterModule& module : layer) {
       if (!module.a) continue;
       tensors.push_back(module.a);
       tensors.push_back(module.b);
@@ -320,7 +320,7 @@ Result<Adapter> CreateLora(const Model& model, const LoraOptions& options, uint6
         return MakeError(ErrorCode::kInvalidArgument, "rank {} does not fit {} [{}, {}]", options.rank,
                          w.name, w.n_out, w.n_in);
       }
-      LoraModule& module = adapter.layers[i][s];
+      AdapterModule& module = adapter.layers[i][s];
       module.a = Tensor::Empty(options.rank, w.n_in);
       module.b = Tensor::Zeros(w.n_out, options.rank);
       module.scale = static_cast<float>(options.alpha / (options.rslora ? std::sqrt(r) : r));

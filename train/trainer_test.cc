@@ -277,7 +277,7 @@ TEST_P(PeftTest, TenLossesAndGradientNorms) {
       .max_grad_norm = 0};
   options.adamw = {golden["betas"][0], golden["betas"][1], golden["eps"], golden["weight_decay"]};
   for (auto& layer : adapter->layers) {
-    for (LoraModule& m : layer) m.scale = options.lora.rslora ? 16 / std::sqrt(8.0f) : 2;
+    for (AdapterModule& m : layer) m.scale = options.lora.rslora ? 16 / std::sqrt(8.0f) : 2;
   }
   ThreadPool pool;
   LoraTrainer trainer({.pool = pool, .compute = Compute::kF32}, *model, *adapter, options);
