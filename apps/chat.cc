@@ -235,6 +235,7 @@ class Chat {
         for (AppliedAdapter& a : adapters_.applied) a.scale = 0;
       } else {
         ASSIGN_OR_RETURN(scale, ParseScale(argument.substr(equals + 1), "/adapter " + argument));
+        RETURN_IF_ERROR(CheckScale(*adapters_.adapters[chosen], scale));
       }
       adapters_.applied[chosen].scale = scale;
     }

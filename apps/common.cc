@@ -174,7 +174,8 @@ Result<CachedCalibration> CalibrateModel(const Context& ctx, const LoadedModel& 
 
 void AdapterFlags::Add(CLI::App& command) {
   command.add_option("--adapter,--lora", paths,
-                     "A LoRA adapter (PEFT folder or GGUF file), PATH or PATH=SCALE; repeatable");
+                     "An adapter: a PEFT folder (LoRA, DoRA, IA3, prompt or prefix tuning) or a GGUF file, "
+                     "PATH or PATH=SCALE; repeatable");
 }
 
 Result<float> ParseScale(const std::string& text, const std::string& what) {
@@ -196,6 +197,7 @@ Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const
       path = text.substr(0, equals);
     }
     ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, model));
+    RETURN_IF_ERROR(CheckScale(adapter, scale));
     loaded.adapters.push_back(std::make_unique<Adapter>(std::move(adapter)));
     loaded.applied.push_back({.adapter = loaded.adapters.back().get(), .scale = scale});
   }

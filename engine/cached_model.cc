@@ -13,12 +13,17 @@ constexpr int64_t kPrefillChunk = 512;
 }  // namespace
 
 CachedModel::CachedModel(const Context& ctx, const Model& model, int64_t capacity, KvTypes kv)
-    : ctx_(ctx), model_(model), cache_(model.config(), capacity, kv) {}
+    : ctx_(ctx), model_(model), kv_(kv), capacity_(capacity), cache_(model.config(), capacity, kv) {}
 
 void CachedModel::SetAdapters(std::vector<AppliedAdapter> adapters) {
   std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });
   adapters_ = std::move(adapters);
   Truncate(0);
+  if (const int64_t n = VirtualTokens(adapters_); n > 0 || n_virtual_ > 0) {
+    n_virtual_ = n;
+    cache_ = KvCache(model_.config(), capacity_ + n, kv_);
+    ReadVirtualTokens(ctx_, model_, adapters_, cache_);
+  }
 }
 
 int64_t CachedModel::Cached(std::span<const TokenId> tokens) const {
@@ -31,7 +36,7 @@ Tensor CachedModel::Read(std::span<const TokenId> tokens, int64_t n) {
   Truncate(std::min(Cached(tokens), n_tokens - n));
   Tensor hidden;
   // The wanted rows stand in the last piece.
-  for (int64_t begin = cache_.length(); begin < n_tokens;) {
+  for (int64_t begin = static_cast<int64_t>(tokens_.size()); begin < n_tokens;) {
     const int64_t left = n_tokens - begin;
     const int64_t size = left <= kPrefillChunk ? left : std::min(kPrefillChunk, left - n);
     const auto piece = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
@@ -45,9 +50,9 @@ Tensor CachedModel::Read(std::span<const TokenId> tokens, int64_t n) {
 }
 
 void CachedModel::Truncate(int64_t n) {
-  if (n >= cache_.length()) return;
+  if (n >= static_cast<int64_t>(tokens_.size())) return;
   tokens_.resize(static_cast<size_t>(n));
-  cache_.Truncate(n);
+  cache_.Truncate(n_virtual_ + n);
 }
 
 }  // namespace thimble

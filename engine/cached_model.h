@@ -26,14 +26,17 @@ class CachedModel {
   void Truncate(int64_t n);
 
   const ModelConfig& config() const { return model_.config(); }
-  int64_t capacity() const { return cache_.capacity(); }
+  int64_t capacity() const { return capacity_; }  // tokens, beside those that adapters put before them
 
  private:
   Context ctx_;
   const Model& model_;
+  KvTypes kv_;
+  int64_t capacity_;
   KvCache cache_;
   std::vector<AppliedAdapter> adapters_;
-  std::vector<TokenId> tokens_;  // what the cache holds
+  int64_t n_virtual_ = 0;        // the cache's first positions
+  std::vector<TokenId> tokens_;  // what the cache holds after them
 };
 
 }  // namespace thimble

@@ -2,13 +2,25 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/test_support.h"
+#include "ops/embedding.h"
 
 namespace thimble {
 namespace {
 
 std::vector<float> Values(const Tensor& t) {
   return {t.data(), t.data() + t.size()};
+}
+
+float LargestDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  float largest = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
 }
 
 // `n` tokens that do not repeat themselves soon.
@@ -45,6 +57,41 @@ TEST(CachedModel, ReadsTogetherWhatItReadsOneByOne) {
         }
       }
     }
+  }
+}
+
+// Virtual tokens that are the embeddings of real ones are those tokens.
+TEST(CachedModel, AdaptersPutTokensBeforeTheText) {
+  ThreadPool pool(2);
+  const Context ctx{.pool = pool, .compute = Compute::kF32};
+  for (const char* name : {"llama", "gemma3_text"}) {
+    SCOPED_TRACE(name);
+    const Loaded loaded = Load(name);
+    const ModelConfig& c = loaded.model->config();
+    const std::vector<TokenId> text = Text(20), before(text.begin(), text.begin() + 6),
+                               after(text.begin() + 6, text.end());
+    const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
+    Adapter adapter{.name = "prompt", .prompt = Embedding(ctx, loaded.model->embedding(), before, scale)};
+    adapter.layers.resize(loaded.model->layers().size());
+    const KvTypes exact{WeightType::kF32, WeightType::kF32};
+    CachedModel plain(ctx, *loaded.model, 20, exact), prompted(ctx, *loaded.model, 14, exact);
+    const auto without = Values(plain.Read(after, 8));
+    const auto expected = Values(plain.Read(text, 8));
+    prompted.SetAdapters({{.adapter = &adapter}});
+    EXPECT_EQ(prompted.capacity(), 14);
+    for (int i = 0; i < 2; ++i) {  // again from what is kept
+      const auto read = Values(prompted.Read(after, 8));
+      EXPECT_LE(LargestDifference(read, expected), 1e-4f);
+      prompted.Truncate(3);
+      EXPECT_EQ(prompted.Cached(after), 3);
+    }
+    const AppliedAdapter applied[] = {{.adapter = &adapter}};
+    const Tensor hidden = ForwardHidden(ctx, *loaded.model, {.tokens = after, .adapters = applied});
+    const auto uncached = Values(Logits(ctx, *loaded.model, hidden));
+    EXPECT_LE(LargestDifference({uncached.end() - 8 * c.vocab_size, uncached.end()}, expected), 1e-4f);
+    EXPECT_GT(LargestDifference(without, expected), 0.01f);
+    prompted.SetAdapters({{.adapter = &adapter, .scale = 0}});
+    EXPECT_LE(LargestDifference(Values(prompted.Read(after, 8)), without), 1e-4f);
   }
 }
 

@@ -74,7 +74,11 @@ class Worst {
 Tensor HiddenStates(const Context& ctx, const Model& model, std::span<const TokenId> tokens,
                     const PerplexityOptions& options) {
   std::optional<KvCache> cache;
-  if (options.kv) cache.emplace(model.config(), static_cast<int64_t>(tokens.size()), *options.kv);
+  if (options.kv) {
+    const int64_t n_virtual = VirtualTokens(options.adapters);
+    cache.emplace(model.config(), n_virtual + static_cast<int64_t>(tokens.size()), *options.kv);
+    ReadVirtualTokens(ctx, model, options.adapters, *cache);
+  }
   return ForwardHidden(ctx, model,
                        {.tokens = tokens, .cache = cache ? &*cache : nullptr, .adapters = options.adapters});
 }

@@ -152,14 +152,20 @@ class PeftLoader {
   Result<Adapter> Load() {
     ASSIGN_OR_RETURN(file_, ReadPeftAdapter(path_));
     const PeftLoraConfig& lora = file_.lora;
-    const bool known = file_.peft_type == "IA3" || file_.peft_type == "LORA";
+    const auto is = [&](const char* type) { return file_.peft_type == type; };
+    const bool known = is("IA3") || is("LORA") || is("PROMPT_TUNING") || is("PREFIX_TUNING");
     if (!known || lora.bias != "none" || lora.fan_in_fan_out) {
       return MakeError(ErrorCode::kUnsupported,
-                       "{}: only LoRA, rsLoRA, DoRA and IA3 adapters are supported (peft_type {}, bias {})",
+                       "{}: only LoRA, rsLoRA, DoRA, IA3, prompt tuning and prefix tuning are supported "
+                       "(peft_type {}, bias {})",
                        path_, file_.peft_type, lora.bias);
     }
     adapter_.name = path_;
     adapter_.layers.resize(model_.layers().size());
+    if (is("PROMPT_TUNING") || is("PREFIX_TUNING")) {
+      RETURN_IF_ERROR(PlaceVirtualTokens());
+      return std::move(adapter_);
+    }
     const auto targets = TargetsByName(model_.config(), false);
     for (const TensorInfo& info : file_.weights.tensors) {
       std::string module = info.name, part;
@@ -211,6 +217,29 @@ class PeftLoader {
     }
     module.scale = static_cast<float>(file_.lora.Scale(name));
     return Place(path_, info, part == ".lora_A.weight", target, model_, false, adapter_);
+  }
+
+  Status PlaceVirtualTokens() {
+    const bool is_prefix = file_.peft_type == "PREFIX_TUNING";
+    const ModelConfig& c = model_.config();
+    const int64_t kv_width = c.n_kv_heads * c.head_dim;
+    const TensorInfo* info = file_.weights.tensors.Find("prompt_embeddings");
+    if (info == nullptr || file_.weights.tensors.size() != 1 || info->shape.empty() || info->shape[0] < 1) {
+      return MakeError(ErrorCode::kCorrupt, "{}: holds other tensors than 'prompt_embeddings'", path_);
+    }
+    ASSIGN_OR_RETURN(Tensor rows, DecodeTensor(path_, *info, info->shape[0],
+                                               is_prefix ? c.n_layers * 2 * kv_width : c.d_model));
+    if (is_prefix) {
+      const RowOrder order = OrderOf(c, Slot::kK, false, model_.file().gguf.has_value());
+      std::vector<float> key(static_cast<size_t>(kv_width));
+      for (int64_t i = 0; i < rows.rows() * c.n_layers; ++i) {
+        float* const stored = rows.data() + 2 * i * kv_width;
+        for (int64_t j = 0; j < kv_width; ++j) key[static_cast<size_t>(j)] = stored[order(j)];
+        std::copy(key.begin(), key.end(), stored);
+      }
+    }
+    (is_prefix ? adapter_.prefix : adapter_.prompt) = std::move(rows);
+    return {};
   }
 
   Status ApplyMagnitudes() {
@@ -314,6 +343,14 @@ std::string ShortModuleName(const ArchRow& arch, Slot slot) {
 Result<Adapter> LoadAdapter(const std::string& path, const Model& model) {
   std::error_code ec;
   return std::filesystem::is_directory(path, ec) ? PeftLoader(path, model).Load() : LoadGguf(path, model);
+}
+
+Status CheckScale(const Adapter& adapter, float scale) {
+  if (adapter.n_virtual() == 0 || scale == 0 || scale == 1) return {};
+  return MakeError(
+      ErrorCode::kInvalidArgument,
+      "{}: puts {} tokens before the text, which are there (1) or not (0): {} is no scale for it",
+      adapter.name, adapter.n_virtual(), scale);
 }
 
 Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,

@@ -10,10 +10,12 @@
 
 namespace thimble {
 
-// Reads a PEFT folder (LoRA, rsLoRA, DoRA, IA3) or a GGUF LoRA file. Every tensor must belong to a linear
-// layer of `model` and have its shape; anything else (biases, embeddings) is refused with a message that
-// names it.
+// Reads a PEFT folder (LoRA, rsLoRA, DoRA, IA3, prompt or prefix tuning) or a GGUF LoRA file. Every tensor
+// must have a place in `model` and its shape; anything else (biases, embeddings) is refused with a message
+// that names it.
 Result<Adapter> LoadAdapter(const std::string& path, const Model& model);
+// Error kInvalidArgument: what stands before a text is there or not, and cannot be scaled.
+Status CheckScale(const Adapter& adapter, float scale);
 
 // Of LoRA and rsLoRA; kUnsupported for other adapters. `config` describes the modules as PEFT wants them; its
 // scale must be what the adapter's modules carry.

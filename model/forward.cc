@@ -212,7 +212,8 @@ KvBlocks KvCache::layer(int64_t i) const {
 }
 
 int64_t Adapter::n_parameters() const {
-  int64_t n = 0;
+  int64_t n = prompt ? prompt.size() : 0;
+  if (prefix) n += prefix.size();
   for (const auto& layer : layers) {
     for (const AdapterModule& module : layer) {
       for (const Tensor& t : {module.a, module.b, module.in_scale, module.out_scale}) n += t ? t.size() : 0;
@@ -222,14 +223,15 @@ int64_t Adapter::n_parameters() const {
 }
 
 bool Adapter::is_lora() const {
-  return std::ranges::all_of(layers, [](const auto& layer) {
-    return std::ranges::all_of(layer, [](const AdapterModule& m) { return m.empty() || m.is_lora(); });
-  });
+  return n_virtual() == 0 && std::ranges::all_of(layers, [](const auto& layer) {
+           return std::ranges::all_of(layer, [](const AdapterModule& m) { return m.empty() || m.is_lora(); });
+         });
 }
 
-Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {
+// x [tokens, d_model] through all layers and the output norm; of `input`, everything but the tokens counts.
+Tensor RunLayers(const Context& ctx, const Model& model, const ForwardInput& input, const Tensor& embedded) {
   const ModelConfig& c = model.config();
-  const int64_t n_tokens = static_cast<int64_t>(input.tokens.size());
+  const int64_t n_tokens = embedded.rows();
   const int64_t whole[] = {n_tokens};
   const std::span<const int64_t> lengths = input.lengths.empty() ? whole : input.lengths;
   CHECK(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) == n_tokens);
@@ -252,22 +254,72 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
       begin += length;
     }
   }
+  const auto saved =
+      ctx.tape != nullptr && input.checkpoint ? std::make_shared<const SavedState>(state) : nullptr;
+  Tensor x = embedded;
+  for (int64_t i = 0; i < c.n_layers; ++i) {
+    x = saved != nullptr ? RunCheckpointed(ctx, saved, i, x) : state.RunLayer(ctx, i, x);
+  }
+  if (input.cache != nullptr) input.cache->length_ += n_tokens;
+  return RmsNorm(ctx, x, model.output_norm(), c.rms_eps);
+}
 
+Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {
+  const ModelConfig& c = model.config();
+  const int64_t n_virtual = VirtualTokens(input.adapters);
+  if (input.cache == nullptr && n_virtual > 0) {
+    CHECK(ctx.tape == nullptr && input.lengths.size() <= 1);
+    KvCache own(c, n_virtual + static_cast<int64_t>(input.tokens.size()),
+                {WeightType::kF32, WeightType::kF32});
+    ReadVirtualTokens(ctx, model, input.adapters, own);
+    ForwardInput cached = input;
+    cached.cache = &own;
+    return ForwardHidden(ctx, model, cached);
+  }
+  CHECK(input.cache == nullptr || input.cache->length() >= n_virtual);
   const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
-  Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  const Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
   // A frozen model's gradients are wanted only where someone looks at them.
   if (ctx.tape != nullptr && input.observer != nullptr) {
     x.set_requires_grad(true);
     ctx.tape->Record(
         [observer = input.observer, tokens = input.tokens, x] { observer->OnEmbeddingGradient(tokens, x); });
   }
-  const auto saved =
-      ctx.tape != nullptr && input.checkpoint ? std::make_shared<const SavedState>(state) : nullptr;
-  for (int64_t i = 0; i < c.n_layers; ++i) {
-    x = saved != nullptr ? RunCheckpointed(ctx, saved, i, x) : state.RunLayer(ctx, i, x);
+  return RunLayers(ctx, model, input, x);
+}
+
+int64_t VirtualTokens(std::span<const AppliedAdapter> adapters) {
+  int64_t n = 0;
+  for (const AppliedAdapter& applied : adapters) n += applied.scale != 0 ? applied.adapter->n_virtual() : 0;
+  return n;
+}
+
+void ReadVirtualTokens(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
+                       KvCache& cache) {
+  CHECK(cache.length() == 0 && VirtualTokens(adapters) <= cache.capacity());
+  const ModelConfig& c = model.config();
+  const int64_t width = c.n_kv_heads * c.head_dim;
+  for (const AppliedAdapter& applied : adapters) {
+    if (applied.scale == 0) continue;
+    if (applied.adapter->prompt) {
+      const Tensor copy = Tensor::Empty(applied.adapter->prompt.rows(), c.d_model);
+      std::copy_n(applied.adapter->prompt.data(), copy.size(), copy.data());
+      RunLayers(ctx, model, {.cache = &cache, .adapters = adapters}, copy);
+    }
+    const Tensor& prefix = applied.adapter->prefix;
+    if (!prefix) continue;
+    cache.Reserve(cache.length_ + prefix.rows());
+    const Tensor k = Tensor::Empty(prefix.rows(), width), v = Tensor::Empty(prefix.rows(), width);
+    for (int64_t layer = 0; layer < c.n_layers; ++layer) {
+      for (int64_t i = 0; i < prefix.rows(); ++i) {
+        const float* row = prefix.row(i) + 2 * layer * width;
+        std::copy_n(row, width, k.row(i));
+        std::copy_n(row + width, width, v.row(i));
+      }
+      StoreKeysAndValues(ctx, k, v, 0, k.rows(), cache.layer(layer), cache.length_);
+    }
+    cache.length_ += prefix.rows();
   }
-  if (input.cache != nullptr) input.cache->length_ += n_tokens;
-  return RmsNorm(ctx, x, model.output_norm(), c.rms_eps);
 }
 
 Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden) {

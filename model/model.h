@@ -69,7 +69,13 @@ struct AdapterModule {
 struct Adapter {
   std::string name;
   std::vector<std::array<AdapterModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
+  // What stands before every text, one of them or neither: embeddings of tokens that are in no vocabulary
+  // (prompt tuning, Lester et al. 2021), [n_virtual, d_model]; or, layer by layer, their keys and then their
+  // values (prefix tuning, Li & Liang 2021), [n_virtual, n_layers * 2 * n_kv_heads * head_dim]. RoPE is not
+  // applied to these keys.
+  Tensor prompt, prefix;
 
+  int64_t n_virtual() const { return prompt ? prompt.rows() : prefix ? prefix.rows() : 0; }
   int64_t n_parameters() const;
   bool is_lora() const;  // and nothing else
 };
@@ -98,6 +104,8 @@ class KvCache {
 
  private:
   friend Tensor ForwardHidden(const Context&, const Model&, const struct ForwardInput&);
+  friend Tensor RunLayers(const Context&, const Model&, const struct ForwardInput&, const Tensor&);
+  friend void ReadVirtualTokens(const Context&, const Model&, std::span<const AppliedAdapter>, KvCache&);
   friend struct ForwardState;
   void Reserve(int64_t length);
   KvBlocks layer(int64_t i) const;
@@ -124,7 +132,9 @@ struct ForwardInput {
   // Without a cache: the lengths of the sequences that stand one after another in `tokens`, each starting at
   // position 0 and blind to the others; empty means one sequence.
   std::span<const int64_t> lengths = {};
-  // With a cache: one sequence that goes on where the cache ends; needs room (CHECKed).
+  // With a cache: one sequence that goes on where the cache ends; needs room (CHECKed). What adapters put
+  // before a text is in the cache already: ReadVirtualTokens. Without one, they allow one sequence and no
+  // tape (CHECKed).
   KvCache* cache = nullptr;
   std::span<const AppliedAdapter> adapters = {};
   // Training: keep only each layer's input and run the layer again in the backward pass (Chen et al. 2016).
@@ -134,6 +144,11 @@ struct ForwardInput {
 
 // Hidden states after the output norm, [tokens, d_model].
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input);
+int64_t VirtualTokens(std::span<const AppliedAdapter> adapters);
+// Keys and values of what the adapters put before a text, which takes the first positions. The cache is
+// empty and has room (CHECKed).
+void ReadVirtualTokens(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
+                       KvCache& cache);
 // Logits [rows, vocab_size] of hidden states.
 Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden);
 
