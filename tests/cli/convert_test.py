@@ -250,7 +250,15 @@ class Adapters(harness.ThimbleCase):
         self.thimble_fails("convert", "a", "-o", "b", "--base", MODELS / "llama", says="both PEFT folders")
         self.thimble_fails("convert", "a", "-o", "a.gguf", "--base", MODELS / "gemma3_text", says="a: tensor")
         self.make_adapter("dora", LORA | {"use_dora": True})
-        self.thimble_fails("convert", "dora", "-o", "a.gguf", "--base", MODELS / "llama", says="use_dora true")
+        self.thimble_fails("convert", "dora", "-o", "a.gguf", "--base", MODELS / "llama", says="has no magnitudes")
+        config = json.loads((MODELS / "llama/config.json").read_text())
+        n = config["num_key_value_heads"] * config["head_dim"]
+        (self.dir / "ia3").mkdir()
+        (self.dir / "ia3/adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+        write_safetensors(self.dir / "ia3/adapter_model.safetensors",
+                          {"base_model.model.model.layers.0.self_attn.k_proj.ia3_l": ([n, 1], [0.5] * n)})
+        self.thimble_fails("convert", "ia3", "-o", "a.gguf", "--base", MODELS / "llama", says="only LoRA and rsLoRA")
+        self.assertEqual(list(self.dir.glob("*.gguf*")), [])
 
 
 if __name__ == "__main__":
