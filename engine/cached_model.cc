@@ -13,17 +13,14 @@ constexpr int64_t kPrefillChunk = 512;
 }  // namespace
 
 CachedModel::CachedModel(const Context& ctx, const Model& model, int64_t capacity, KvTypes kv)
-    : ctx_(ctx), model_(model), kv_(kv), capacity_(capacity), cache_(model.config(), capacity, kv) {}
+    : ctx_(ctx), model_(model), cache_(model.config(), capacity, kv) {}
 
 void CachedModel::SetAdapters(std::vector<AppliedAdapter> adapters) {
   std::erase_if(adapters, [](const AppliedAdapter& a) { return a.scale == 0; });
   adapters_ = std::move(adapters);
-  Truncate(0);
-  if (const int64_t n = VirtualTokens(adapters_); n > 0 || n_virtual_ > 0) {
-    n_virtual_ = n;
-    cache_ = KvCache(model_.config(), capacity_ + n, kv_);
-    ReadVirtualTokens(ctx_, model_, adapters_, cache_);
-  }
+  tokens_.clear();
+  cache_ = StartSequence(ctx_, model_, adapters_, capacity(), cache_.types());
+  n_virtual_ = cache_.length();
 }
 
 int64_t CachedModel::Cached(std::span<const TokenId> tokens) const {

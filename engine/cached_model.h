@@ -26,16 +26,14 @@ class CachedModel {
   void Truncate(int64_t n);
 
   const ModelConfig& config() const { return model_.config(); }
-  int64_t capacity() const { return capacity_; }  // tokens, beside those that adapters put before them
+  int64_t capacity() const { return cache_.capacity() - n_virtual_; }
 
  private:
   Context ctx_;
   const Model& model_;
-  KvTypes kv_;
-  int64_t capacity_;
   KvCache cache_;
   std::vector<AppliedAdapter> adapters_;
-  int64_t n_virtual_ = 0;        // the cache's first positions
+  int64_t n_virtual_ = 0;        // the cache's first positions: what adapters put before the tokens
   std::vector<TokenId> tokens_;  // what the cache holds after them
 };
 

@@ -75,9 +75,7 @@ Tensor HiddenStates(const Context& ctx, const Model& model, std::span<const Toke
                     const PerplexityOptions& options) {
   std::optional<KvCache> cache;
   if (options.kv) {
-    const int64_t n_virtual = VirtualTokens(options.adapters);
-    cache.emplace(model.config(), n_virtual + static_cast<int64_t>(tokens.size()), *options.kv);
-    ReadVirtualTokens(ctx, model, options.adapters, *cache);
+    cache = StartSequence(ctx, model, options.adapters, static_cast<int64_t>(tokens.size()), *options.kv);
   }
   return ForwardHidden(ctx, model,
                        {.tokens = tokens, .cache = cache ? &*cache : nullptr, .adapters = options.adapters});

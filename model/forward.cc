@@ -174,6 +174,12 @@ std::span<const int32_t> Positions(const ForwardInput& input, std::span<const in
   return positions;
 }
 
+int64_t VirtualTokens(std::span<const AppliedAdapter> adapters) {
+  int64_t n = 0;
+  for (const AppliedAdapter& applied : adapters) n += applied.scale != 0 ? applied.adapter->n_virtual() : 0;
+  return n;
+}
+
 }  // namespace
 
 KvCache::KvCache(const ModelConfig& config, int64_t capacity, KvTypes types)
@@ -269,9 +275,8 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   const int64_t n_virtual = VirtualTokens(input.adapters);
   if (input.cache == nullptr && n_virtual > 0) {
     CHECK(ctx.tape == nullptr && input.lengths.size() <= 1);
-    KvCache own(c, n_virtual + static_cast<int64_t>(input.tokens.size()),
-                {WeightType::kF32, WeightType::kF32});
-    ReadVirtualTokens(ctx, model, input.adapters, own);
+    KvCache own = StartSequence(ctx, model, input.adapters, static_cast<int64_t>(input.tokens.size()),
+                                {WeightType::kF32, WeightType::kF32});
     ForwardInput cached = input;
     cached.cache = &own;
     return ForwardHidden(ctx, model, cached);
@@ -288,16 +293,10 @@ Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput&
   return RunLayers(ctx, model, input, x);
 }
 
-int64_t VirtualTokens(std::span<const AppliedAdapter> adapters) {
-  int64_t n = 0;
-  for (const AppliedAdapter& applied : adapters) n += applied.scale != 0 ? applied.adapter->n_virtual() : 0;
-  return n;
-}
-
-void ReadVirtualTokens(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
-                       KvCache& cache) {
-  CHECK(cache.length() == 0 && VirtualTokens(adapters) <= cache.capacity());
+KvCache StartSequence(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
+                      int64_t n_tokens, KvTypes types) {
   const ModelConfig& c = model.config();
+  KvCache cache(c, VirtualTokens(adapters) + n_tokens, types);
   const int64_t width = c.n_kv_heads * c.head_dim;
   for (const AppliedAdapter& applied : adapters) {
     if (applied.scale == 0) continue;
@@ -320,6 +319,7 @@ void ReadVirtualTokens(const Context& ctx, const Model& model, std::span<const A
     }
     cache.length_ += prefix.rows();
   }
+  return cache;
 }
 
 Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden) {

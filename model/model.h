@@ -97,6 +97,7 @@ class KvCache {
   static Status Check(const ModelConfig& config, KvTypes types);
   static size_t BytesPerToken(const ModelConfig& config, KvTypes types);
 
+  KvTypes types() const { return format_.types; }
   int64_t capacity() const { return capacity_; }
   int64_t length() const { return length_; }
   void Truncate(int64_t length);  // forgets positions from `length` on
@@ -105,7 +106,8 @@ class KvCache {
  private:
   friend Tensor ForwardHidden(const Context&, const Model&, const struct ForwardInput&);
   friend Tensor RunLayers(const Context&, const Model&, const struct ForwardInput&, const Tensor&);
-  friend void ReadVirtualTokens(const Context&, const Model&, std::span<const AppliedAdapter>, KvCache&);
+  friend KvCache StartSequence(const Context&, const Model&, std::span<const AppliedAdapter>, int64_t,
+                               KvTypes);
   friend struct ForwardState;
   void Reserve(int64_t length);
   KvBlocks layer(int64_t i) const;
@@ -133,8 +135,8 @@ struct ForwardInput {
   // position 0 and blind to the others; empty means one sequence.
   std::span<const int64_t> lengths = {};
   // With a cache: one sequence that goes on where the cache ends; needs room (CHECKed). What adapters put
-  // before a text is in the cache already: ReadVirtualTokens. Without one, they allow one sequence and no
-  // tape (CHECKed).
+  // before a text is in it already: StartSequence. Without a cache, they allow one sequence and no tape
+  // (CHECKed).
   KvCache* cache = nullptr;
   std::span<const AppliedAdapter> adapters = {};
   // Training: keep only each layer's input and run the layer again in the backward pass (Chen et al. 2016).
@@ -144,11 +146,9 @@ struct ForwardInput {
 
 // Hidden states after the output norm, [tokens, d_model].
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input);
-int64_t VirtualTokens(std::span<const AppliedAdapter> adapters);
-// Keys and values of what the adapters put before a text, which takes the first positions. The cache is
-// empty and has room (CHECKed).
-void ReadVirtualTokens(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
-                       KvCache& cache);
+// A cache with room for n_tokens after what the adapters put before every text, which it holds.
+KvCache StartSequence(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
+                      int64_t n_tokens, KvTypes types);
 // Logits [rows, vocab_size] of hidden states.
 Tensor Logits(const Context& ctx, const Model& model, const Tensor& hidden);
 
