@@ -62,7 +62,7 @@ void PrintRecord(const EvalRecord& record) {
     const Interval interval = WilsonInterval(m->n_correct, static_cast<int64_t>(m->answers.size()));
     fmt::print("exact match       {} of {} ({:.1f} %; 95 % interval {:.1f} to {:.1f} %)\n", m->n_correct,
                m->answers.size(), 100 * m->exact_match(), 100 * interval.low, 100 * interval.high);
-    const TextScores scores = m->scores();
+    const TextScores& scores = m->scores;
     for (const auto& [name, score] : {std::pair("macro-F1", scores.macro_f1), std::pair("BLEU", scores.bleu),
                                       std::pair("chrF", scores.chrf)}) {
       fmt::print("{:<18}{:.1f} (95 % interval {:.1f} to {:.1f})\n", name, score.value, score.interval.low,

@@ -13,16 +13,11 @@ std::string Trim(const std::string& s) {
 
 }  // namespace
 
-TextScores ExactMatchResult::scores() const {
-  std::vector<TextPair> pairs;
-  for (const Answer& answer : answers) pairs.push_back({answer.got, answer.expected});
-  return ScoreTexts(pairs);
-}
-
 Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<PromptAndAnswer>& prompts,
                                            int64_t max_tokens, const ProgressFn& progress) {
   const auto begin = std::chrono::steady_clock::now();
   ExactMatchResult result;
+  std::vector<TextPair> pairs;
   GenerateOptions options{.max_tokens = max_tokens};
   options.sampling.temperature = 0;
   for (const PromptAndAnswer& prompt : prompts) {
@@ -30,6 +25,7 @@ Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<P
     Answer answer{.expected = Trim(prompt.answer), .got = Trim(generation.text)};
     answer.correct = answer.expected == answer.got;
     result.n_correct += answer.correct;
+    pairs.push_back({answer.got, answer.expected});
     result.answers.push_back(std::move(answer));
     const bool go_on = !progress || progress({.stage = "exact match",
                                               .done = static_cast<double>(result.answers.size()),
@@ -39,6 +35,7 @@ Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<P
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (!pairs.empty()) result.scores = ScoreTexts(pairs);
   return result;
 }
 

@@ -20,9 +20,9 @@ struct Answer {
 struct ExactMatchResult {
   std::vector<Answer> answers;
   int64_t n_correct = 0;
+  TextScores scores;
   double seconds = 0;
   double exact_match() const { return static_cast<double>(n_correct) / static_cast<double>(answers.size()); }
-  TextScores scores() const;
 };
 
 // Greedy answers of at most `max_tokens`, compared after trimming white space at both ends.

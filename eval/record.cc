@@ -68,7 +68,6 @@ Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
     if (answer.correct || wrong.size() == kWrongAnswers) continue;
     wrong.push_back({{"expected", answer.expected}, {"got", answer.got}});
   }
-  const TextScores scores = result.scores();
   const auto score = [](const TextScore& s) {
     return Json{{"score", s.value}, {"low", s.interval.low}, {"high", s.interval.high}};
   };
@@ -76,9 +75,9 @@ Json ExactMatchJson(const ExactMatchResult& result, const std::string& data) {
           {"total", total},
           {"low", interval.low},
           {"high", interval.high},
-          {"bleu", score(scores.bleu)},
-          {"chrf", score(scores.chrf)},
-          {"macro_f1", score(scores.macro_f1)},
+          {"bleu", score(result.scores.bleu)},
+          {"chrf", score(result.scores.chrf)},
+          {"macro_f1", score(result.scores.macro_f1)},
           {"seconds", result.seconds},
           {"data", data},
           {"wrong", std::move(wrong)}};

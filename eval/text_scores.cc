@@ -9,21 +9,17 @@
 
 #include "base/check.h"
 #include "base/random.h"
-#include "text/utf8.h"
+#include "text/jinja_text.h"
 
 namespace thimble {
 namespace {
+
+using jinja::IsSpace;
 
 constexpr int kResamples = 1000;
 constexpr size_t kWordOrder = 4, kCharOrder = 6;
 constexpr double kBeta = 2;  // recall counts twice as much as precision
 
-// What Python's str.split() splits at.
-bool IsSpace(char32_t c) {
-  return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
-         c == 0x3000;
-}
 bool IsDigit(char32_t c) {
   return c >= U'0' && c <= U'9';
 }
@@ -32,13 +28,8 @@ bool IsPoint(char32_t c) {
 }
 
 std::u32string Decode(std::string_view text) {
-  std::u32string out;
-  while (!text.empty()) {
-    const Utf8Char c = DecodeUtf8(text);
-    out += c.kind == Utf8Char::kValid ? c.code : U'\ufffd';
-    text.remove_prefix(static_cast<size_t>(c.length));
-  }
-  return out;
+  const std::vector<char32_t> points = jinja::CodePoints(jinja::ToValidUtf8(text));
+  return {points.begin(), points.end()};
 }
 
 void ReplaceAll(std::u32string& text, std::u32string_view from, std::u32string_view to) {

@@ -36,7 +36,8 @@ function aboutQuality(e: NamedEval, evals: NamedEval[]): [string, string][] {
   return [[e.name, parts.join("; ") + "."]];
 }
 
-const textScore = (s?: TextScore) => (s ? `${s.score.toFixed(1)} (${s.low.toFixed(1)} to ${s.high.toFixed(1)})` : NONE);
+const tenths = (v: number) => fixed(v, 1);
+const textScore = (s?: TextScore) => (s ? `${tenths(s.score)} (${between([s.low, s.high], tenths)})` : NONE);
 const share = (m: ExactMatch) => m.correct / m.total;
 
 /** Each model against the first one that answered the same prompts. */
