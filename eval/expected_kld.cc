@@ -33,12 +33,6 @@ TypeChoice ExpectedKld::Finest() const {
   return finest;
 }
 
-uint64_t ExpectedKld::LeastBytes() const {
-  uint64_t bytes = 0;
-  for (const TensorCosts& t : costs_) bytes += t.choices.front().bytes;
-  return bytes;
-}
-
 Result<TypeChoice> ExpectedKld::Coarse(double kld) const {
   return thimble::SolveForKld(costs_, kld);
 }

@@ -31,9 +31,7 @@ class ExpectedKld {
   explicit ExpectedKld(std::vector<TensorCosts> costs) : costs_(std::move(costs)) {}
 
   const std::vector<TensorCosts>& costs() const { return costs_; }
-  const std::map<std::string, KindFactors>& kinds() const { return kinds_; }
 
-  uint64_t LeastBytes() const;  // of any choice
   // The largest type of every matrix; and the smallest that may cost `kld` together (or the smallest of all).
   TypeChoice Finest() const;
   Result<TypeChoice> Coarse(double kld) const;

@@ -264,7 +264,7 @@ Status Fit::State::MeasureTotals(const ProgressFn& progress) {
     ASSIGN_OR_RETURN(auto kinds, MeasureKinds({fine.path(), coarse.path()}, costs, progress));
     expected.SetKinds(*coarse_choice, std::move(kinds));
   }
-  std::vector<uint64_t> sizes = {expected.LeastBytes()};
+  std::vector<uint64_t> sizes = {LeastBytes(expected.costs())};
   if (measured.size() == 2) sizes.push_back((finest.bytes + measured[1].first.bytes) / 2);
   for (const uint64_t bytes : sizes) {
     ASSIGN_OR_RETURN(TypeChoice choice, expected.SolveForBytes(bytes));
@@ -301,26 +301,29 @@ Result<std::map<std::string, KindFactors>> Fit::State::MeasureKinds(
   for (size_t i = 0; i < 2; ++i) {
     ASSIGN_OR_RETURN(pure[i], KldOf(files[i], &Part::brief, kCaches[0], tell));
   }
+  std::array<ExportPlan, 2> plans;
+  for (size_t i = 0; i < 2; ++i) {
+    ASSIGN_OR_RETURN(ModelFile file, OpenModelFile(files[i]));
+    ASSIGN_OR_RETURN(plans[i], PlanFromGguf(std::move(file)));
+  }
+  const auto exchange = [&](const std::string& kind) {
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      if (KindOf(plan.tensors[i].name) == kind) std::swap(plans[0].tensors[i], plans[1].tensors[i]);
+    }
+  };
   std::map<std::string, KindFactors> kinds;
   for (const auto& [kind, cost] : costs) {
     done.note = kind;
     done.done += 1;
     if (cost < least) continue;
-    // Both files with this kind from the other.
-    std::array<ExportPlan, 2> plans;
-    for (size_t i = 0; i < 2; ++i) {
-      ASSIGN_OR_RETURN(ModelFile file, OpenModelFile(files[i]));
-      ASSIGN_OR_RETURN(plans[i], PlanFromGguf(std::move(file)));
-    }
-    for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      if (KindOf(plan.tensors[i].name) == kind) std::swap(plans[0].tensors[i], plans[1].tensors[i]);
-    }
+    exchange(kind);
     for (size_t i = 0; i < 2; ++i) {
       const TemporaryFile file(Path("measured.gguf"), "mixed");
       RETURN_IF_ERROR(WriteGgufFromPlan(plans[i], file.path(), ctx.pool, nullptr, "mix"));
       ASSIGN_OR_RETURN(mixed[i], KldOf(file.path(), &Part::brief, kCaches[0], tell));
     }
-    const auto factor = [&](double kld) {
+    exchange(kind);
+    const auto factor = [&, cost = cost](double kld) {
       return std::clamp((kld + least) / (cost + least), kLeastFactor, kMostFactor);
     };
     kinds[kind] = {factor(mixed[0] - pure[0]), factor(pure[1] - mixed[1])};

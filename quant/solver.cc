@@ -18,16 +18,6 @@ TypeChoice Summed(std::span<const TensorCosts> tensors, std::vector<size_t> choi
   return sum;
 }
 
-uint64_t LeastBytes(std::span<const TensorCosts> tensors) {
-  uint64_t bytes = 0;
-  for (const TensorCosts& t : tensors) {
-    bytes += std::min_element(t.choices.begin(), t.choices.end(), [](const TypeCost& a, const TypeCost& b) {
-               return a.bytes < b.bytes;
-             })->bytes;
-  }
-  return bytes;
-}
-
 // Single changes that still fit, the best first, until none lowers the cost.
 void Improve(std::span<const TensorCosts> tensors, uint64_t max_bytes, TypeChoice& best) {
   for (;;) {
@@ -51,6 +41,16 @@ void Improve(std::span<const TensorCosts> tensors, uint64_t max_bytes, TypeChoic
 }
 
 }  // namespace
+
+uint64_t LeastBytes(std::span<const TensorCosts> tensors) {
+  uint64_t bytes = 0;
+  for (const TensorCosts& t : tensors) {
+    bytes += std::min_element(t.choices.begin(), t.choices.end(), [](const TypeCost& a, const TypeCost& b) {
+               return a.bytes < b.bytes;
+             })->bytes;
+  }
+  return bytes;
+}
 
 // Multiple-choice knapsack by dynamic programming over units of the budget beyond the smallest choices.
 Result<TypeChoice> SolveForBytes(std::span<const TensorCosts> tensors, uint64_t max_bytes) {

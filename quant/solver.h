@@ -16,6 +16,9 @@ struct TypeChoice {
   double kld = 0;  // the sum over tensors
 };
 
+// Of the smallest choices.
+uint64_t LeastBytes(std::span<const TensorCosts> tensors);
+
 // The least sum of costs with at most `max_bytes`: exact up to rounding each tensor's size up, by 1 / 32768
 // of what the budget leaves beyond the smallest choices, and then improved by single changes. Error
 // kNotFound: even the smallest choices are larger.

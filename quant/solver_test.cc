@@ -54,7 +54,7 @@ void ExpectSumsRight(std::span<const TensorCosts> tensors, const TypeChoice& cho
   EXPECT_DOUBLE_EQ(choice.kld, kld);
 }
 
-uint64_t LeastBytes(std::span<const TensorCosts> tensors) {
+uint64_t SumOfSmallest(std::span<const TensorCosts> tensors) {
   uint64_t bytes = 0;
   for (const TensorCosts& t : tensors) bytes += std::ranges::min(t.choices, {}, &TypeCost::bytes).bytes;
   return bytes;
@@ -66,7 +66,7 @@ TEST(Solver, BestOfABudgetIsNearTheBestThereIs) {
     SCOPED_TRACE(problem);
     const auto tensors = RandomProblem(random, 1 + static_cast<int>(random.Below(6)),
                                        1 + static_cast<int>(random.Below(5)), problem % 2 == 0 ? 1 : 100'000);
-    const uint64_t least = LeastBytes(tensors);
+    const uint64_t least = SumOfSmallest(tensors);
     const auto budget = static_cast<uint64_t>(static_cast<double>(least) * (1 + 1.5 * random.Uniform()));
     double best = INFINITY;
     Exhaust(tensors, 0, 0, [&](uint64_t bytes, double kld) {
@@ -136,7 +136,7 @@ TEST(Solver, TheFrontRisesInBytesAndFallsInCost) {
     const auto tensors = RandomProblem(random, 30, 8, 1000);
     const auto front = ParetoFront(tensors, 12);
     ASSERT_GT(front.size(), 6u);
-    EXPECT_EQ(front.front().bytes, LeastBytes(tensors));
+    EXPECT_EQ(front.front().bytes, SumOfSmallest(tensors));
     double lowest = 0;
     for (const TensorCosts& t : tensors) lowest += std::ranges::min(t.choices, {}, &TypeCost::kld).kld;
     EXPECT_NEAR(front.back().kld, lowest, 1e-9);
@@ -152,7 +152,7 @@ TEST(Solver, TheFrontRisesInBytesAndFallsInCost) {
 TEST(Solver, LargeProblems) {
   Random random(4);
   const auto tensors = RandomProblem(random, 270, 17, 3000);
-  const uint64_t least = LeastBytes(tensors);
+  const uint64_t least = SumOfSmallest(tensors);
   double before = INFINITY;
   for (const double factor : {1.0, 1.1, 1.3, 1.7, 2.2}) {
     const auto budget = static_cast<uint64_t>(static_cast<double>(least) * factor);
