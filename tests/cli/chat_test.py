@@ -193,7 +193,7 @@ class SmolLm2(harness.ThimbleCase):
         process.stdin.flush()
         process.stdout.read(20)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate("/clear\nSay hello.\n", timeout=120)
+        out, err = process.communicate("/clear\nSay hello.\n", timeout=120 * harness.PATIENCE)
         self.assertEqual(process.returncode, 0, err)
         self.assertLess(len(out), 2000)
         self.assertGreater(len(out.splitlines()[-1]), 3, "and goes on with the next")

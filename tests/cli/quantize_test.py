@@ -237,7 +237,7 @@ class Interruptions(harness.ThimbleCase):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         process = self.start("quantize", TINY, "-o", "out.gguf", "--type", "F16", preexec_fn=limit)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60 * harness.PATIENCE)
         self.assertEqual(process.returncode, 1)
         self.assertIn("out.gguf: cannot write", errors)
         self.assertIn("the old file, if any, is unchanged", errors)
@@ -245,12 +245,12 @@ class Interruptions(harness.ThimbleCase):
 
     def interrupt(self, signals, code):
         process = self.start("quantize", harness.SMOLLM2, "-o", "out.gguf", "--type", "Q4_K_M", "-t", 1)
-        deadline = time.time() + 60
+        deadline = time.time() + 60 * harness.PATIENCE
         while not list(self.dir.glob("out.gguf.tmp-*")) and time.time() < deadline:
             time.sleep(0.01)
         for s in signals:
             process.send_signal(s)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60 * harness.PATIENCE)
         self.assertEqual(process.returncode, code, errors)
         self.check_old_file()
         return errors
