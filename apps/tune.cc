@@ -10,10 +10,11 @@ namespace thimble {
 namespace {
 
 struct Flags {
-  std::string model, data, eval_data, output, targets = "all-linear", schedule = "cosine", resume;
+  std::string model, data, eval_data, output, targets, schedule = "cosine", resume;
   bool gguf = false;
   TrainOptions options;
   ComputeFlags compute;
+  std::vector<CLI::Option*> of_lora, of_virtual_tokens;  // what only some methods have
 };
 
 void AddDataFlags(CLI::App& command, Flags& f) {
@@ -34,20 +35,57 @@ void AddDataFlags(CLI::App& command, Flags& f) {
       "never see each other)");
 }
 
-void AddLoraFlags(CLI::App& command, Flags& f) {
-  LoraOptions& lora = f.options.lora;
-  command.add_option("--lora-r,--rank", lora.rank, "Rank of the adapter")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command.add_option("--lora-alpha", lora.alpha, "The adapter's scale is alpha / rank")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--lora-dropout", lora.dropout, "Share of the adapter's inputs dropped while training")
-      ->check(CLI::Range(0.0, 0.95))
-      ->capture_default_str();
-  command.add_option("--target-modules", f.targets, "Layers to adapt, e.g. q_proj,v_proj, or all-linear")
-      ->capture_default_str();
-  command.add_flag("--use-rslora", lora.rslora, "Scale by alpha / sqrt(rank): for larger ranks");
+void AddMethodFlags(CLI::App& command, Flags& f) {
+  PeftOptions& peft = f.options.peft;
+  std::vector<std::string> names;
+  std::string what = "What is trained.";
+  for (const MethodRow& row : Methods()) {
+    names.emplace_back(row.name);
+    what += fmt::format(" {}: {}.", row.name, row.what);
+  }
+  command.add_option("--method", peft.method, what)->check(CLI::IsMember(names))->capture_default_str();
+  command.add_option(
+      "--target-modules", f.targets,
+      "Linear layers to adapt, e.g. q_proj,v_proj, or all-linear (default: LoRA and DoRA all, IA3 "
+      "k_proj,v_proj,down_proj)");
+  f.of_lora = {
+      command.add_option("--lora-r,--rank", peft.rank, "Rank of LoRA or DoRA")
+          ->check(CLI::Range(1, 4096))
+          ->capture_default_str(),
+      command.add_option("--lora-alpha", peft.alpha, "Its scale is alpha / rank")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      command.add_option("--lora-dropout", peft.dropout, "Share of its inputs dropped while training")
+          ->check(CLI::Range(0.0, 0.95))
+          ->capture_default_str(),
+      command.add_flag("--use-rslora", peft.rslora, "Scale by alpha / sqrt(rank): for larger ranks"),
+      command
+          .add_option("--loraplus-lr-ratio", peft.loraplus_lr_ratio,
+                      "LoRA+: how many times faster B learns than A, e.g. 16")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str()};
+  f.of_virtual_tokens = {command
+                             .add_option("--num-virtual-tokens", peft.n_virtual_tokens,
+                                         "Of prompt and prefix tuning: how many stand before a text")
+                             ->check(CLI::Range(1, 4096))
+                             ->capture_default_str()};
+}
+
+// Flags that the method would not heed are mistakes.
+Status CheckMethodFlags(const Flags& f) {
+  const std::string& method = f.options.peft.method;
+  const MethodRow& row = *FindMethod(method);
+  for (const auto& [flags, has] :
+       {std::pair{&f.of_lora, row.has_rank}, {&f.of_virtual_tokens, row.has_virtual_tokens}}) {
+    for (const CLI::Option* flag : *flags) {
+      if (has || flag->count() == 0) continue;
+      return MakeError(ErrorCode::kInvalidArgument, "{} has no {}", method, flag->get_name());
+    }
+  }
+  if (f.gguf && method != "lora") {
+    return MakeError(ErrorCode::kInvalidArgument, "--gguf: llama.cpp has no {} adapters, only LoRA", method);
+  }
+  return {};
 }
 
 void AddOptimizerFlags(CLI::App& command, Flags& f) {
@@ -110,12 +148,20 @@ void PrintData(const char* what, const std::string& path, const Dataset& data) {
   if (data.n_dropped > 0) fmt::print("  {} examples left out: nothing to learn in them\n", data.n_dropped);
 }
 
+std::string Describe(const PeftOptions& o, const std::string& targets) {
+  const MethodRow& row = *FindMethod(o.method);
+  std::string text = o.method;
+  if (row.has_rank) text += fmt::format(", rank {}", o.rank);
+  if (row.has_virtual_tokens) text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
+  return targets.empty() ? text : text + ", " + targets;
+}
+
 void PrintPlan(const TrainPlan& plan, const Flags& f) {
   const TrainOptions& o = f.options;
-  fmt::print("adapter: {} of {} parameters trained ({:.2f} %), rank {}, {}\n", plan.n_parameters,
+  fmt::print("adapter: {} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters,
              plan.n_base_parameters,
              100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
-             o.lora.rank, f.targets);
+             Describe(o.peft, f.targets));
   fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
              plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
   if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
@@ -136,7 +182,8 @@ void PrintSummary(const TrainSummary& s, const std::string& output) {
 Status Tune(Flags& f) {
   TrainOptions& options = f.options;
   options.schedule = *ParseSchedule(f.schedule);
-  if (f.targets != "all-linear") options.lora.target_modules = CLI::detail::split(f.targets, ',');
+  RETURN_IF_ERROR(CheckMethodFlags(f));
+  if (!f.targets.empty()) options.peft.target_modules = CLI::detail::split(f.targets, ',');
   ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   const ChatTemplate* chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr;
@@ -168,10 +215,10 @@ Status Tune(Flags& f) {
 }  // namespace
 
 void AddTune(CLI::App& app) {
-  auto* command = app.add_subcommand("tune", "Train a LoRA adapter on a model, quantized or not");
+  auto* command = app.add_subcommand("tune", "Train an adapter on a model, quantized or not");
   auto flags = std::make_shared<Flags>();
   AddDataFlags(*command, *flags);
-  AddLoraFlags(*command, *flags);
+  AddMethodFlags(*command, *flags);
   AddOptimizerFlags(*command, *flags);
   AddRunFlags(*command, *flags);
   flags->compute.Add(*command);

@@ -53,7 +53,7 @@ TEST_F(DirectoriesTest, AdapterRoundTrip) {
                WeightType::kF32,
                {1},
                {reinterpret_cast<const uint8_t*>(&value_), 4}});
-  const auto status = WritePeftAdapter(Path("adapter"), config, tensors);
+  const auto status = WritePeftAdapter(Path("adapter"), ToJson(config), tensors);
   ASSERT_TRUE(status) << status.error().message;
   const auto adapter = ReadPeftAdapter(Path("adapter"));
   ASSERT_TRUE(adapter) << adapter.error().message;

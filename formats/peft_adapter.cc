@@ -130,7 +130,16 @@ Result<PeftLoraConfig> ParseLoraConfig(const Json& json, const std::string& sour
   return lora;
 }
 
-Json LoraConfigToJson(const PeftLoraConfig& lora) {
+}  // namespace
+
+double PeftLoraConfig::Scale(const std::string& module) const {
+  const int64_t* rank = FindPattern(rank_pattern, module);
+  const double* alpha = FindPattern(alpha_pattern, module);
+  const double module_rank = static_cast<double>(rank ? *rank : r);
+  return (alpha ? *alpha : lora_alpha) / (use_rslora ? std::sqrt(module_rank) : module_rank);
+}
+
+Json ToJson(const PeftLoraConfig& lora) {
   return {{"peft_type", "LORA"},
           {"task_type", "CAUSAL_LM"},
           {"base_model_name_or_path", lora.base_model_name_or_path},
@@ -147,15 +156,6 @@ Json LoraConfigToJson(const PeftLoraConfig& lora) {
           {"bias", lora.bias},
           {"init_lora_weights", true},
           {"modules_to_save", nullptr}};
-}
-
-}  // namespace
-
-double PeftLoraConfig::Scale(const std::string& module) const {
-  const int64_t* rank = FindPattern(rank_pattern, module);
-  const double* alpha = FindPattern(alpha_pattern, module);
-  const double module_rank = static_cast<double>(rank ? *rank : r);
-  return (alpha ? *alpha : lora_alpha) / (use_rslora ? std::sqrt(module_rank) : module_rank);
 }
 
 Result<PeftAdapter> ReadPeftAdapter(const std::string& directory) {
@@ -183,14 +183,13 @@ Result<PeftAdapter> ReadPeftAdapter(const std::string& directory) {
   return adapter;
 }
 
-Status WritePeftAdapter(const std::string& directory, const PeftLoraConfig& config,
-                        const TensorTable& tensors) {
+Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors) {
   std::error_code ec;
   std::filesystem::create_directories(directory, ec);
   if (ec) return MakeError(ErrorCode::kIo, "{}: cannot create the folder: {}", directory, ec.message());
   // The config is complete on disk before the weights take their name, so that a full disk changes neither.
   ASSIGN_OR_RETURN(AtomicFile config_file, AtomicFile::Create(directory + kConfigName));
-  RETURN_IF_ERROR(config_file.Write(DumpJson(LoraConfigToJson(config), 2) + "\n"));
+  RETURN_IF_ERROR(config_file.Write(DumpJson(config, 2) + "\n"));
   RETURN_IF_ERROR(WriteSafetensors(directory + kWeightsName, tensors));
   return config_file.Commit();
 }

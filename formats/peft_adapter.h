@@ -42,8 +42,11 @@ struct PeftAdapter {
 
 Result<PeftAdapter> ReadPeftAdapter(const std::string& directory);
 
-// Creates the folder if needed; both files appear whole or not at all. `tensors` carry PEFT's names.
-Status WritePeftAdapter(const std::string& directory, const PeftLoraConfig& config,
-                        const TensorTable& tensors);
+// adapter_config.json of LoRA.
+Json ToJson(const PeftLoraConfig& lora);
+
+// Creates the folder if needed; both files appear whole or not at all. `config` is adapter_config.json, and
+// `tensors` carry PEFT's names.
+Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors);
 
 }  // namespace thimble

@@ -18,11 +18,8 @@ struct Target {
   Slot slot;
 };
 
-// The order of B's rows for one linear layer: the model's row i is the file's row order(i).
-using RowOrder = std::function<int64_t(int64_t)>;
-
-// Head rows are permuted in GGUF only; `file_is_gguf` and `model_is_gguf` say whether a side has them
-// permuted.
+// The order of B's rows for one linear layer: the target's row i is the source's row order(i).
+// Head rows are permuted in GGUF only; `from_gguf` and `to_gguf` say whether a side has them permuted.
 RowOrder OrderOf(const ModelConfig& c, Slot slot, bool from_gguf, bool to_gguf) {
   const TensorRow* row = FindRow(*c.arch, slot);
   if (row->transform != GgufTransform::kPermuteHeads || from_gguf == to_gguf)
@@ -325,6 +322,10 @@ Tensor ExportB(const Model& model, Slot slot, const AdapterModule& module, bool 
 
 }  // namespace
 
+RowOrder PeftRowOrder(const Model& model, Slot slot) {
+  return OrderOf(model.config(), slot, model.file().gguf.has_value(), false);
+}
+
 int64_t PermutedRow(int64_t row, int64_t head_dim) {
   const int64_t head = row / head_dim, within = row % head_dim;
   return head * head_dim + within % 2 * (head_dim / 2) + within / 2;
@@ -368,7 +369,7 @@ Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLor
       table.Add(module + ".lora_B.weight", ExportB(model, slot, m, false, 1));
     }
   }
-  return WritePeftAdapter(directory, config, table.table());
+  return WritePeftAdapter(directory, ToJson(config), table.table());
 }
 
 Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path) {

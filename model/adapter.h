@@ -29,6 +29,10 @@ std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer);
 // "q_proj"
 std::string ShortModuleName(const ArchRow& arch, Slot slot);
 
+// Row i of what a PEFT folder holds for a linear layer's outputs is row order(i) of the bound model's.
+using RowOrder = std::function<int64_t(int64_t)>;
+RowOrder PeftRowOrder(const Model& model, Slot slot);
+
 // New row i of a matrix permuted for interleaved RoPE is old row PermutedRow(i, head_dim) (llama.cpp's
 // convert, LlamaModel.permute).
 int64_t PermutedRow(int64_t row, int64_t head_dim);

@@ -128,10 +128,10 @@ TEST_F(OtherMethodsTest, DoraIsItsMergedWeights) {
   tensors.Add(layer_ + "mlp.up_proj.lora_A.weight", up.a);
   tensors.Add(layer_ + "mlp.up_proj.lora_B.weight", up.b);
   PeftLoraConfig config{.r = 4, .lora_alpha = 6, .target_modules = {"up_proj"}, .use_dora = true};
-  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", config, tensors.table));
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", ToJson(config), tensors.table));
   EXPECT_THAT(LoadAdapter(folder_ / "dora", *base_).error().message, HasSubstr("has no magnitudes"));
   tensors.Add(layer_ + "mlp.up_proj.lora_magnitude_vector", magnitude);
-  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", config, tensors.table));
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "dora", ToJson(config), tensors.table));
   const auto dora = LoadAdapter(folder_ / "dora", *base_);
   ASSERT_TRUE(dora) << dora.error().message;
   std::vector<float>& values = Changed(*merged_, Slot::kUp);
@@ -159,9 +159,8 @@ TEST_F(OtherMethodsTest, Ia3IsItsMergedWeights) {
   Tensors tensors;
   tensors.Add(layer_ + "self_attn.k_proj.ia3_l", k_scale);
   tensors.Add(layer_ + "mlp.down_proj.ia3_l", down_scale);
-  ASSERT_TRUE(WritePeftAdapter(folder_ / "ia3", {}, tensors.table));
-  const std::string config = folder_ / "ia3/adapter_config.json";
-  ASSERT_TRUE(WriteFileAtomically(config, R"({"peft_type": "IA3", "feedforward_modules": ["down_proj"]})"));
+  const Json config = {{"peft_type", "IA3"}, {"feedforward_modules", {"down_proj"}}};
+  ASSERT_TRUE(WritePeftAdapter(folder_ / "ia3", config, tensors.table));
   const auto ia3 = LoadAdapter(folder_ / "ia3", *base_);
   ASSERT_TRUE(ia3) << ia3.error().message;
   EXPECT_EQ(ia3->n_parameters(), k.n_out + down.n_in);
@@ -204,7 +203,7 @@ TEST(AdapterFilesTest, OtherModelsAndBrokenFilesAreRefused) {
                WeightType::kF32,
                {rows, cols},
                {reinterpret_cast<const uint8_t*>(zeros.data()), static_cast<size_t>(rows * cols) * 4}});
-    EXPECT_TRUE(WritePeftAdapter(folder / "one", ConfigFor(adapter), table));
+    EXPECT_TRUE(WritePeftAdapter(folder / "one", ToJson(ConfigFor(adapter)), table));
     return message("one", *llama);
   };
   const std::string module = "base_model.model.model.layers.0.self_attn.q_proj";

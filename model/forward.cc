@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <ranges>
 
 #include "base/check.h"
 #include "model/model.h"
 #include "ops/embedding.h"
 #include "ops/norm.h"
+#include "ops/prepend.h"
 
 namespace thimble {
 
@@ -17,7 +19,8 @@ struct ForwardState {
   std::span<const AppliedAdapter> adapters;
   KvCache* cache = nullptr;
   LayerObserver* observer = nullptr;
-  std::vector<AttentionSegment> segments;  // none with a cache
+  std::vector<int64_t> lengths;            // of the sequences; none with a cache
+  std::vector<AttentionSegment> segments;  // likewise
   RopeTable rope, rope_local;
 
   // Linear layers with the same input, with what the adapters add to them.
@@ -93,12 +96,29 @@ struct ForwardState {
     }
   }
 
+  // Each sequence's keys or values of a layer after those of the adapters' prefixes, which stand from
+  // first_column on in these.
+  Tensor AfterPrefixes(const Context& ctx, Tensor rows, int64_t first_column) const {
+    std::vector<int64_t> counts = lengths;
+    for (const AppliedAdapter& applied : std::views::reverse(adapters)) {
+      const Tensor& prefix = applied.adapter->prefix;
+      if (!prefix || applied.scale == 0) continue;
+      rows = Prepend(ctx, rows, counts, prefix, first_column);
+      for (int64_t& count : counts) count += prefix.rows();
+    }
+    return rows;
+  }
+
   // Over the batch, or over the cache, to which the keys and values are added.
   Tensor Attend(const Context& ctx, int64_t i, const Tensor& q, const Tensor& k, const Tensor& v) const {
     const ModelConfig& c = model.config();
     const AttentionParams params{c.n_heads, c.n_kv_heads, c.head_dim, c.attention_scale,
                                  c.is_local[i] ? c.sliding_window : 0};
-    if (cache == nullptr) return Attention(ctx, q, k, v, segments, params);
+    if (cache == nullptr) {
+      const int64_t width = k.cols();
+      return Attention(ctx, q, AfterPrefixes(ctx, k, 2 * i * width),
+                       AfterPrefixes(ctx, v, (2 * i + 1) * width), segments, params);
+    }
     StoreKeysAndValues(ctx, k, v, 0, k.rows(), cache->layer(i), cache->length_);
     return CachedAttention(ctx, q, cache->length_, cache->layer(i), params);
   }
@@ -163,21 +183,28 @@ Tensor RunCheckpointed(const Context& ctx, const std::shared_ptr<const SavedStat
   return y;
 }
 
-// Of all tokens. Kept until the thread's next call.
-std::span<const int32_t> Positions(const ForwardInput& input, std::span<const int64_t> lengths) {
+// Of all tokens, the first of each sequence standing at `first`. Kept until the thread's next call.
+std::span<const int32_t> Positions(int64_t first, std::span<const int64_t> lengths) {
   thread_local std::vector<int32_t> positions;
   positions.clear();
-  const int64_t first = input.cache != nullptr ? input.cache->length() : 0;
   for (int64_t length : lengths) {
     for (int64_t i = 0; i < length; ++i) positions.push_back(static_cast<int32_t>(first + i));
   }
   return positions;
 }
 
-int64_t VirtualTokens(std::span<const AppliedAdapter> adapters) {
+// How many rows of one kind (Adapter::prompt, Adapter::prefix) the adapters put before each sequence.
+int64_t VirtualRows(std::span<const AppliedAdapter> adapters, Tensor Adapter::*kind) {
   int64_t n = 0;
-  for (const AppliedAdapter& applied : adapters) n += applied.scale != 0 ? applied.adapter->n_virtual() : 0;
+  for (const AppliedAdapter& applied : adapters) {
+    const Tensor& rows = applied.adapter->*kind;
+    n += rows && applied.scale != 0 ? rows.rows() : 0;
+  }
   return n;
+}
+
+int64_t VirtualTokens(std::span<const AppliedAdapter> adapters) {
+  return VirtualRows(adapters, &Adapter::prompt) + VirtualRows(adapters, &Adapter::prefix);
 }
 
 }  // namespace
@@ -238,26 +265,27 @@ bool Adapter::is_lora() const {
 Tensor RunLayers(const Context& ctx, const Model& model, const ForwardInput& input, const Tensor& embedded) {
   const ModelConfig& c = model.config();
   const int64_t n_tokens = embedded.rows();
-  const int64_t whole[] = {n_tokens};
-  const std::span<const int64_t> lengths = input.lengths.empty() ? whole : input.lengths;
-  CHECK(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) == n_tokens);
-  CHECK(input.cache == nullptr || (lengths.size() == 1 && ctx.tape == nullptr &&
+  CHECK(std::accumulate(input.lengths.begin(), input.lengths.end(), int64_t{0}) == n_tokens);
+  CHECK(input.cache == nullptr || (input.lengths.size() == 1 && ctx.tape == nullptr &&
                                    input.cache->length() + n_tokens <= input.cache->capacity()));
   CHECK(input.observer == nullptr || !input.checkpoint);
   if (input.cache != nullptr) input.cache->Reserve(input.cache->length() + n_tokens);
 
   ForwardState state{
       .model = model, .adapters = input.adapters, .cache = input.cache, .observer = input.observer};
-  const auto positions = Positions(input, lengths);
+  const int64_t n_prefix = VirtualRows(input.adapters, &Adapter::prefix);
+  const auto positions = Positions(input.cache != nullptr ? input.cache->length() : n_prefix, input.lengths);
   state.rope = MakeRopeTable(positions, model.rope_frequencies(false), c.rope_style);
   state.rope_local = c.has_local_layers() && c.rope_theta_local > 0
                          ? MakeRopeTable(positions, model.rope_frequencies(true), c.rope_style)
                          : state.rope;
   if (input.cache == nullptr) {
-    int64_t begin = 0;
-    for (int64_t length : lengths) {
-      state.segments.push_back({begin, length, begin, length});
-      begin += length;
+    state.lengths.assign(input.lengths.begin(), input.lengths.end());
+    int64_t q_begin = 0, kv_begin = 0;
+    for (const int64_t length : state.lengths) {
+      state.segments.push_back({q_begin, length, kv_begin, n_prefix + length});
+      q_begin += length;
+      kv_begin += n_prefix + length;
     }
   }
   const auto saved =
@@ -272,25 +300,31 @@ Tensor RunLayers(const Context& ctx, const Model& model, const ForwardInput& inp
 
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {
   const ModelConfig& c = model.config();
-  const int64_t n_virtual = VirtualTokens(input.adapters);
-  if (input.cache == nullptr && n_virtual > 0) {
-    CHECK(ctx.tape == nullptr && input.lengths.size() <= 1);
-    KvCache own = StartSequence(ctx, model, input.adapters, static_cast<int64_t>(input.tokens.size()),
-                                {WeightType::kF32, WeightType::kF32});
-    ForwardInput cached = input;
-    cached.cache = &own;
-    return ForwardHidden(ctx, model, cached);
-  }
-  CHECK(input.cache == nullptr || input.cache->length() >= n_virtual);
+  CHECK(input.cache == nullptr || input.cache->length() >= VirtualTokens(input.adapters));
   const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
-  const Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
   // A frozen model's gradients are wanted only where someone looks at them.
   if (ctx.tape != nullptr && input.observer != nullptr) {
     x.set_requires_grad(true);
     ctx.tape->Record(
         [observer = input.observer, tokens = input.tokens, x] { observer->OnEmbeddingGradient(tokens, x); });
   }
-  return RunLayers(ctx, model, input, x);
+  const int64_t whole[] = {x.rows()};
+  ForwardInput of_layers = input;
+  if (input.lengths.empty()) of_layers.lengths = whole;
+  if (input.cache != nullptr || VirtualRows(input.adapters, &Adapter::prompt) == 0) {
+    return RunLayers(ctx, model, of_layers, x);
+  }
+  const std::span<const int64_t> own = of_layers.lengths;
+  std::vector<int64_t> lengths(own.begin(), own.end());
+  for (const AppliedAdapter& applied : std::views::reverse(input.adapters)) {
+    const Tensor& prompt = applied.adapter->prompt;
+    if (!prompt || applied.scale == 0) continue;
+    x = Prepend(ctx, x, lengths, prompt);
+    for (int64_t& length : lengths) length += prompt.rows();
+  }
+  of_layers.lengths = lengths;
+  return DropPrepended(ctx, RunLayers(ctx, model, of_layers, x), own, lengths[0] - own[0]);
 }
 
 KvCache StartSequence(const Context& ctx, const Model& model, std::span<const AppliedAdapter> adapters,
@@ -299,14 +333,8 @@ KvCache StartSequence(const Context& ctx, const Model& model, std::span<const Ap
   KvCache cache(c, VirtualTokens(adapters) + n_tokens, types);
   const int64_t width = c.n_kv_heads * c.head_dim;
   for (const AppliedAdapter& applied : adapters) {
-    if (applied.scale == 0) continue;
-    if (applied.adapter->prompt) {
-      const Tensor copy = Tensor::Empty(applied.adapter->prompt.rows(), c.d_model);
-      std::copy_n(applied.adapter->prompt.data(), copy.size(), copy.data());
-      RunLayers(ctx, model, {.cache = &cache, .adapters = adapters}, copy);
-    }
     const Tensor& prefix = applied.adapter->prefix;
-    if (!prefix) continue;
+    if (!prefix || applied.scale == 0) continue;
     cache.Reserve(cache.length_ + prefix.rows());
     const Tensor k = Tensor::Empty(prefix.rows(), width), v = Tensor::Empty(prefix.rows(), width);
     for (int64_t layer = 0; layer < c.n_layers; ++layer) {
@@ -318,6 +346,12 @@ KvCache StartSequence(const Context& ctx, const Model& model, std::span<const Ap
       StoreKeysAndValues(ctx, k, v, 0, k.rows(), cache.layer(layer), cache.length_);
     }
     cache.length_ += prefix.rows();
+  }
+  for (const AppliedAdapter& applied : adapters) {
+    const Tensor& prompt = applied.adapter->prompt;
+    if (!prompt || applied.scale == 0) continue;
+    const int64_t whole[] = {prompt.rows()};
+    RunLayers(ctx, model, {.lengths = whole, .cache = &cache, .adapters = adapters}, prompt);
   }
   return cache;
 }

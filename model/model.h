@@ -69,10 +69,10 @@ struct AdapterModule {
 struct Adapter {
   std::string name;
   std::vector<std::array<AdapterModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
-  // What stands before every text, one of them or neither: embeddings of tokens that are in no vocabulary
-  // (prompt tuning, Lester et al. 2021), [n_virtual, d_model]; or, layer by layer, their keys and then their
-  // values (prefix tuning, Li & Liang 2021), [n_virtual, n_layers * 2 * n_kv_heads * head_dim]. RoPE is not
-  // applied to these keys.
+  // What stands before every text (of several adapters: all prefixes, then all prompts): embeddings of tokens
+  // that are in no vocabulary (prompt tuning, Lester et al. 2021), [n_virtual, d_model]; or, layer by layer,
+  // their keys and then their values (prefix tuning, Li & Liang 2021), [n_virtual, n_layers * 2 * n_kv_heads
+  // * head_dim]. RoPE is not applied to these keys.
   Tensor prompt, prefix;
 
   int64_t n_virtual() const { return prompt ? prompt.rows() : prefix ? prefix.rows() : 0; }
@@ -135,8 +135,7 @@ struct ForwardInput {
   // position 0 and blind to the others; empty means one sequence.
   std::span<const int64_t> lengths = {};
   // With a cache: one sequence that goes on where the cache ends; needs room (CHECKed). What adapters put
-  // before a text is in it already: StartSequence. Without a cache, they allow one sequence and no tape
-  // (CHECKed).
+  // before a text is in it already: StartSequence.
   KvCache* cache = nullptr;
   std::span<const AppliedAdapter> adapters = {};
   // Training: keep only each layer's input and run the layer again in the backward pass (Chen et al. 2016).

@@ -3,6 +3,7 @@
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/norm.h"
+#include "ops/prepend.h"
 #include "ops/rope.h"
 #include "ops/test_support.h"
 
@@ -140,6 +141,38 @@ TEST_P(OpTest, ScaledColumns) {
     CheckOp(op, reference, {RandomTensor(5, 7, 1), Trained(RandomTensor(1, 7, 2))});
     CheckOp(op, reference, {Trained(RandomTensor(5, 7, 1)), RandomTensor(1, 7, 2)});
   }
+}
+
+// Three sequences, one of them empty, and two rows before each, from columns 1 to 3 of five.
+TEST_P(OpTest, PrependAndItsInverse) {
+  static const int64_t lengths[] = {2, 0, 3};
+  const Op prepend = [](const Context& ctx, const std::vector<Tensor>& in) {
+    return Prepend(ctx, in[0], lengths, in[1], 1);
+  };
+  const Reference prepended = [](const std::vector<Matrix>& in) {
+    Matrix y(11, 3);
+    const int64_t from[] = {-1, -2, 0, 1, -1, -2, -1, -2, 2, 3, 4};  // -1 - i: row i of what goes before
+    for (int64_t i = 0; i < 11; ++i) {
+      for (int64_t j = 0; j < 3; ++j)
+        y.at(i, j) = from[i] < 0 ? in[1].at(-1 - from[i], j + 1) : in[0].at(from[i], j);
+    }
+    return y;
+  };
+  CheckOp(prepend, prepended, {Trained(RandomTensor(5, 3, 1)), Trained(RandomTensor(2, 5, 2))});
+  CheckOp(prepend, prepended, {RandomTensor(5, 3, 1), Trained(RandomTensor(2, 5, 2))});
+  CheckOp(prepend, prepended, {Trained(RandomTensor(5, 3, 1)), RandomTensor(2, 5, 2)});
+  const Op drop = [](const Context& ctx, const std::vector<Tensor>& in) {
+    return DropPrepended(ctx, in[0], lengths, 2);
+  };
+  const Reference dropped = [](const std::vector<Matrix>& in) {
+    Matrix y(5, 3);
+    const int64_t from[] = {2, 3, 8, 9, 10};
+    for (int64_t i = 0; i < 5; ++i) {
+      for (int64_t j = 0; j < 3; ++j) y.at(i, j) = in[0].at(from[i], j);
+    }
+    return y;
+  };
+  CheckOp(drop, dropped, {Trained(RandomTensor(11, 3, 3))});
 }
 
 TEST_P(OpTest, EmbeddingIsARowOfTheWeightAndFrozen) {

@@ -62,7 +62,7 @@ def main():
     model = load_adapter(model, args.adapter)
     failed = False
     for ids, before in zip(sequences, base):
-        reference = reference_model.logits(model, ids)
+        reference = reference_model.logits(model, ids)[-len(ids):]  # without what prompt tuning puts before them
         changed = abs(reference - before).max()
         entries = json.loads(args.logits.read_text()) if args.logits else thimble_logits(
             args.thimble, args.thimble_model or args.model, ids, [args.thimble_adapter or args.adapter])

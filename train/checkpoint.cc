@@ -40,13 +40,13 @@ Status ReadMoments(const std::string& path, const char* prefix, const TensorTabl
 
 }  // namespace
 
-Status SaveCheckpoint(const std::string& directory, const Adapter& adapter, const Model& model,
-                      const PeftLoraConfig& config, const AdamW& optimizer, const TrainState& state) {
+Status SaveCheckpoint(const std::string& directory, const Method& method, const AdamW& optimizer,
+                      const TrainState& state) {
   // The folder appears under its name only when it is whole.
   const std::string temporary = directory + ".tmp";
   std::error_code ec;
   std::filesystem::remove_all(temporary, ec);
-  RETURN_IF_ERROR(SavePeftAdapter(adapter, model, config, temporary));
+  RETURN_IF_ERROR(method.Save(temporary));
   TensorTable table;
   AddMoments("m", optimizer.first_moments(), table);
   AddMoments("v", optimizer.second_moments(), table);
@@ -59,27 +59,14 @@ Status SaveCheckpoint(const std::string& directory, const Adapter& adapter, cons
   return {};
 }
 
-Result<TrainState> LoadCheckpoint(const std::string& directory, const Model& model, Adapter& adapter,
-                                  AdamW& optimizer) {
+Result<TrainState> LoadCheckpoint(const std::string& directory, Method& method, AdamW& optimizer) {
   ASSIGN_OR_RETURN(const Json json, ReadJsonFile(directory + kState));
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_unsigned() ||
       !json.contains("seed") || !json["seed"].is_number_unsigned()) {
     return MakeError(ErrorCode::kCorrupt, "{}{}: fields step and seed are missing", directory, kState);
   }
   TrainState state{json["step"], json["seed"], json.value("options", Json::object())};
-  ASSIGN_OR_RETURN(const Adapter saved, LoadAdapter(directory, model));
-  for (size_t i = 0; i < adapter.layers.size(); ++i) {
-    for (int s = 0; s < kNumLinearSlots; ++s) {
-      const AdapterModule &to = adapter.layers[i][s], &from = saved.layers[i][s];
-      if (!to.a && !from.a) continue;
-      if (!to.a || !from.a || to.a.size() != from.a.size() || to.b.size() != from.b.size()) {
-        return MakeError(ErrorCode::kInvalidArgument,
-                         "{}: the checkpoint's adapter has other modules or ranks", directory);
-      }
-      std::memcpy(to.a.data(), from.a.data(), static_cast<size_t>(to.a.size()) * sizeof(float));
-      std::memcpy(to.b.data(), from.b.data(), static_cast<size_t>(to.b.size()) * sizeof(float));
-    }
-  }
+  RETURN_IF_ERROR(method.Load(directory));
   const std::string moments = directory + kMoments;
   ASSIGN_OR_RETURN(const SafetensorsFile file, ReadSafetensors(moments));
   RETURN_IF_ERROR(ReadMoments(moments, "m", file.tensors, optimizer.first_moments()));

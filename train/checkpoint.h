@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "model/adapter.h"
+#include "train/method.h"
 #include "train/optimizer.h"
 
 namespace thimble {
@@ -15,10 +15,9 @@ struct TrainState {
   Json options;  // of the run; resuming with others is refused
 };
 
-Status SaveCheckpoint(const std::string& directory, const Adapter& adapter, const Model& model,
-                      const PeftLoraConfig& config, const AdamW& optimizer, const TrainState& state);
-// Fills the adapter's tensors and the moments in place; shapes must agree.
-Result<TrainState> LoadCheckpoint(const std::string& directory, const Model& model, Adapter& adapter,
-                                  AdamW& optimizer);
+Status SaveCheckpoint(const std::string& directory, const Method& method, const AdamW& optimizer,
+                      const TrainState& state);
+// Fills the parameters and the moments in place; shapes must agree.
+Result<TrainState> LoadCheckpoint(const std::string& directory, Method& method, AdamW& optimizer);
 
 }  // namespace thimble

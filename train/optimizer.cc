@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
+
 namespace thimble {
 
-AdamW::AdamW(std::vector<Tensor> parameters, const AdamWOptions& options)
-    : parameters_(std::move(parameters)), options_(options) {
+AdamW::AdamW(std::vector<Tensor> parameters, std::vector<double> rates, const AdamWOptions& options)
+    : parameters_(std::move(parameters)), rates_(std::move(rates)), options_(options) {
+  CHECK(rates_.size() == parameters_.size());
   for (const Tensor& p : parameters_) {
     p.set_requires_grad(true);
     m_.push_back(Tensor::Zeros(p.rows(), p.cols()));
@@ -28,12 +31,13 @@ void AdamW::Step(double learning_rate, double gradient_scale) {
   const double correction1 = 1 - std::pow(options_.beta1, static_cast<double>(n_steps_));
   const double correction2 = 1 - std::pow(options_.beta2, static_cast<double>(n_steps_));
   const float beta1 = static_cast<float>(options_.beta1), beta2 = static_cast<float>(options_.beta2);
-  const float step = static_cast<float>(learning_rate / correction1);
   const float inv_sqrt2 = static_cast<float>(1 / std::sqrt(correction2)),
               eps = static_cast<float>(options_.eps);
-  const float decay = static_cast<float>(1 - learning_rate * options_.weight_decay);
   const float scale = static_cast<float>(gradient_scale);
   for (size_t t = 0; t < parameters_.size(); ++t) {
+    const double rate = learning_rate * rates_[t];
+    const float step = static_cast<float>(rate / correction1);
+    const float decay = static_cast<float>(1 - rate * options_.weight_decay);
     float *p = parameters_[t].data(), *g = parameters_[t].grad(), *m = m_[t].data(), *v = v_[t].data();
     for (int64_t i = 0; i < parameters_[t].size(); ++i) {
       const float gradient = g[i] * scale;

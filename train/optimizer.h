@@ -17,7 +17,8 @@ struct AdamWOptions {
 
 class AdamW {
  public:
-  AdamW(std::vector<Tensor> parameters, const AdamWOptions& options);
+  // rates: what each parameter's learning rate is multiplied by.
+  AdamW(std::vector<Tensor> parameters, std::vector<double> rates, const AdamWOptions& options);
   // Uses and then zeroes the parameters' gradients, each first multiplied by `gradient_scale`.
   void Step(double learning_rate, double gradient_scale = 1);
   // Euclidean norm over all gradients.
@@ -32,6 +33,7 @@ class AdamW {
 
  private:
   std::vector<Tensor> parameters_, m_, v_;
+  std::vector<double> rates_;
   AdamWOptions options_;
   int64_t n_steps_ = 0;
 };

@@ -18,10 +18,11 @@ TEST(AdamWTest, StepsAsTorchDoes) {
     const int64_t half = static_cast<int64_t>(start.size()) / 2;
     std::vector<Tensor> parameters{Tensor::Empty(1, half), Tensor::Empty(half, 1)};
     for (int t = 0; t < 2; ++t) std::copy_n(start.begin() + t * half, half, parameters[t].data());
-    AdamW optimizer(parameters, {.beta1 = run["betas"][0],
-                                 .beta2 = run["betas"][1],
-                                 .eps = run["eps"],
-                                 .weight_decay = run["weight_decay"]});
+    AdamW optimizer(parameters, std::vector(parameters.size(), 1.0),
+                    {.beta1 = run["betas"][0],
+                     .beta2 = run["betas"][1],
+                     .eps = run["eps"],
+                     .weight_decay = run["weight_decay"]});
     for (const Json& step : run["steps"]) {
       const auto gradients = step["gradients"].get<std::vector<float>>();
       for (int t = 0; t < 2; ++t) {

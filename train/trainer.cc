@@ -10,25 +10,25 @@
 namespace thimble {
 namespace {
 
-std::vector<Tensor> TrainableTensors(const Adapter& adapter) {
-  std::vector<Tensor> tensors;
-  for (const auto& layer : adapter.layers) {
-    for (const AdapterModule& module : layer) {
-      if (!module.a) continue;
-      tensors.push_back(module.a);
-      tensors.push_back(module.b);
-    }
+AdamW MakeOptimizer(const Method& method, const AdamWOptions& options) {
+  std::vector<Tensor> parameters;
+  std::vector<double> rates;
+  for (const Parameter& p : method.parameters()) {
+    parameters.push_back(p.value);
+    rates.push_back(p.learning_rate);
   }
-  return tensors;
+  return {std::move(parameters), std::move(rates), options};
 }
 
 // What must not change between a run and its continuation.
 // (More steps are fine; how many there are decides the schedule, but not what the checkpoint holds.)
 Json ResumeKey(const TrainOptions& o, const Dataset& data, Compute compute) {
-  return {{"rank", o.lora.rank},
-          {"alpha", o.lora.alpha},
-          {"rslora", o.lora.rslora},
-          {"dropout", o.lora.dropout},
+  return {{"method", o.peft.method},
+          {"rank", o.peft.rank},
+          {"alpha", o.peft.alpha},
+          {"rslora", o.peft.rslora},
+          {"dropout", o.peft.dropout},
+          {"loraplus_lr_ratio", o.peft.loraplus_lr_ratio},
           {"learning_rate", o.learning_rate},
           {"schedule", static_cast<int>(o.schedule)},
           {"warmup_steps", o.warmup_steps},
@@ -89,15 +89,15 @@ std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& o) 
 // A run from its first to its last step.
 class TrainRun {
  public:
-  TrainRun(const Context& ctx, const TrainJob& job, Adapter& adapter, const ProgressFn& progress,
+  TrainRun(const Context& ctx, const TrainJob& job, Method& method, const ProgressFn& progress,
            const StepLogFn& log)
       : job_(job),
         options_(job.options),
-        adapter_(adapter),
+        method_(method),
         progress_(progress),
         log_(log),
         compute_(ctx.compute),
-        trainer_(ctx, job.model, adapter, job.options),
+        trainer_(ctx, job.model, method, job.options),
         feed_(job.data, job.options) {}
 
   Result<TrainSummary> Run() {
@@ -126,18 +126,17 @@ class TrainRun {
       }
     }
     summary_.steps = total_ - plan.first_step;
-    summary_.n_parameters = adapter_.n_parameters();
+    summary_.n_parameters = method_.n_parameters();
     summary_.eval_loss = Evaluate(total_);
     if (summary_.seconds > 0)
       summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
-    RETURN_IF_ERROR(
-        SavePeftAdapter(adapter_, job_.model, ToPeftConfig(options_.lora, job_.model), job_.output));
+    RETURN_IF_ERROR(method_.Save(job_.output));
     return std::move(summary_);
   }
 
  private:
   TrainPlan MakePlan() const {
-    TrainPlan plan{.n_parameters = adapter_.n_parameters(), .steps_per_epoch = feed_.StepsPerEpoch()};
+    TrainPlan plan{.n_parameters = method_.n_parameters(), .steps_per_epoch = feed_.StepsPerEpoch()};
     for (const TensorInfo& tensor : job_.model.file().tensors())
       plan.n_base_parameters += tensor.n_elements();
     const double by_epochs = options_.epochs * static_cast<double>(plan.steps_per_epoch);
@@ -151,8 +150,7 @@ class TrainRun {
   }
 
   Result<int64_t> Resume() {
-    ASSIGN_OR_RETURN(const TrainState state,
-                     LoadCheckpoint(job_.resume, job_.model, adapter_, trainer_.optimizer()));
+    ASSIGN_OR_RETURN(const TrainState state, LoadCheckpoint(job_.resume, method_, trainer_.optimizer()));
     if (state.seed != options_.seed ||
         DumpJson(state.options) != DumpJson(ResumeKey(options_, job_.data, compute_))) {
       return MakeError(ErrorCode::kInvalidArgument,
@@ -225,18 +223,17 @@ class TrainRun {
   }
 
   Status Checkpoint(int64_t step) {
-    return SaveCheckpoint(CheckpointPath(step), adapter_, job_.model, ToPeftConfig(options_.lora, job_.model),
-                          trainer_.optimizer(),
+    return SaveCheckpoint(CheckpointPath(step), method_, trainer_.optimizer(),
                           {step, options_.seed, ResumeKey(options_, job_.data, compute_)});
   }
 
   const TrainJob& job_;
   const TrainOptions& options_;
-  Adapter& adapter_;
+  Method& method_;
   const ProgressFn& progress_;
   const StepLogFn& log_;
   const Compute compute_;
-  LoraTrainer trainer_;
+  Trainer trainer_;
   BatchFeed feed_;
   std::vector<TrainBatch> eval_batches_;
   TrainSummary summary_;
@@ -245,25 +242,26 @@ class TrainRun {
 
 }  // namespace
 
-LoraTrainer::LoraTrainer(const Context& ctx, const Model& model, Adapter& adapter,
-                         const TrainOptions& options)
+Trainer::Trainer(const Context& ctx, const Model& model, Method& method, const TrainOptions& options)
     : ctx_(ctx),
       model_(model),
-      adapter_(adapter),
+      method_(method),
       options_(options),
-      optimizer_(TrainableTensors(adapter), options.adamw) {}
+      optimizer_(MakeOptimizer(method, options.adamw)) {}
 
-StepResult LoraTrainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
+StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
   StepResult result{.learning_rate = learning_rate};
   for (const TrainBatch& batch : batches) result.n_labels += batch.n_labels();
   const uint64_t step_seed =
       options_.seed * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(optimizer_.n_steps()) * 4096;
+  method_.UpdateAdapter(ctx_);
   for (size_t i = 0; i < batches.size(); ++i) {
     const TrainBatch& batch = batches[i];
     Tape tape;
     Context ctx = ctx_;
     ctx.tape = &tape;
-    const AppliedAdapter applied{&adapter_, 1, static_cast<float>(options_.lora.dropout), step_seed + i};
+    const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(options_.peft.dropout),
+                                 step_seed + i};
     const Tensor hidden = ForwardHidden(ctx, model_,
                                         {.tokens = batch.tokens,
                                          .lengths = batch.lengths,
@@ -277,14 +275,16 @@ StepResult LoraTrainer::Step(const std::vector<TrainBatch>& batches, double lear
     result.loss += loss.mean_loss * share;
     result.n_tokens += static_cast<int64_t>(batch.tokens.size());
   }
+  method_.PassGradients(ctx_);
   result.grad_norm = optimizer_.GradNorm();
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
   optimizer_.Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
   return result;
 }
 
-double LoraTrainer::Evaluate(const std::vector<TrainBatch>& batches) const {
-  const AppliedAdapter applied{.adapter = &adapter_};
+double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
+  method_.UpdateAdapter(ctx_);
+  const AppliedAdapter applied{.adapter = &method_.adapter()};
   double total = 0;
   int64_t n = 0;
   for (const TrainBatch& batch : batches) {
@@ -297,62 +297,10 @@ double LoraTrainer::Evaluate(const std::vector<TrainBatch>& batches) const {
   return n > 0 ? total / static_cast<double>(n) : 0;
 }
 
-Result<Adapter> CreateLora(const Model& model, const LoraOptions& options, uint64_t seed) {
-  const ArchRow& arch = *model.config().arch;
-  std::vector<std::string> known;
-  for (int s = 0; s < kNumLinearSlots; ++s) known.push_back(ShortModuleName(arch, static_cast<Slot>(s)));
-  for (const std::string& name : options.target_modules) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      return MakeError(ErrorCode::kInvalidArgument, "target module '{}' is not one of {}", name,
-                       fmt::join(known, ", "));
-    }
-  }
-  Adapter adapter;
-  adapter.layers.resize(model.layers().size());
-  Random random(seed);
-  const double r = static_cast<double>(options.rank);
-  for (size_t i = 0; i < adapter.layers.size(); ++i) {
-    for (int s = 0; s < kNumLinearSlots; ++s) {
-      const auto& targets = options.target_modules;
-      if (!targets.empty() && std::find(targets.begin(), targets.end(), known[s]) == targets.end()) continue;
-      const Weight& w = model.layers()[i].linear[s];
-      if (options.rank < 1 || options.rank > std::min(w.n_in, w.n_out)) {
-        return MakeError(ErrorCode::kInvalidArgument, "rank {} does not fit {} [{}, {}]", options.rank,
-                         w.name, w.n_out, w.n_in);
-      }
-      AdapterModule& module = adapter.layers[i][s];
-      module.a = Tensor::Empty(options.rank, w.n_in);
-      module.b = Tensor::Zeros(w.n_out, options.rank);
-      module.scale = static_cast<float>(options.alpha / (options.rslora ? std::sqrt(r) : r));
-      const double bound = 1 / std::sqrt(static_cast<double>(w.n_in));
-      for (int64_t j = 0; j < module.a.size(); ++j) {
-        module.a.data()[j] = static_cast<float>((2 * random.Uniform() - 1) * bound);
-      }
-    }
-  }
-  return adapter;
-}
-
-PeftLoraConfig ToPeftConfig(const LoraOptions& options, const Model& model) {
-  PeftLoraConfig config;
-  config.r = options.rank;
-  config.lora_alpha = options.alpha;
-  config.lora_dropout = options.dropout;
-  config.use_rslora = options.rslora;
-  config.base_model_name_or_path = model.file().path;
-  config.target_modules = options.target_modules;
-  if (config.target_modules.empty()) {
-    for (int s = 0; s < kNumLinearSlots; ++s) {
-      config.target_modules.push_back(ShortModuleName(*model.config().arch, static_cast<Slot>(s)));
-    }
-  }
-  return config;
-}
-
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log) {
-  ASSIGN_OR_RETURN(Adapter adapter, CreateLora(job.model, job.options.lora, job.options.seed));
-  return TrainRun(ctx, job, adapter, progress, log).Run();
+  ASSIGN_OR_RETURN(const auto method, CreateMethod(job.model, job.options.peft, job.options.seed));
+  return TrainRun(ctx, job, *method, progress, log).Run();
 }
 
 }  // namespace thimble

@@ -1,4 +1,4 @@
-// LoRA fine-tuning on a frozen base of any weight type.
+// Parameter-efficient fine-tuning on a frozen base of any weight type.
 #pragma once
 
 #include <functional>
@@ -9,27 +9,15 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/result.h"
-#include "model/adapter.h"
 #include "model/model.h"
 #include "train/dataset.h"
+#include "train/method.h"
 #include "train/optimizer.h"
 
 namespace thimble {
 
-struct LoraOptions {
-  int64_t rank = 8;
-  double alpha = 16;
-  double dropout = 0;
-  bool rslora = false;
-  std::vector<std::string> target_modules;  // short names ("q_proj"); empty means all linear layers
-};
-
-// A new adapter: A uniform in +-1/sqrt(n_in) (PEFT's Kaiming-uniform with a = sqrt(5)), B zero.
-Result<Adapter> CreateLora(const Model& model, const LoraOptions& options, uint64_t seed);
-PeftLoraConfig ToPeftConfig(const LoraOptions& options, const Model& model);
-
 struct TrainOptions {
-  LoraOptions lora;
+  PeftOptions peft;
   double learning_rate = 2e-4;
   AdamWOptions adamw;
   Schedule schedule = Schedule::kCosine;
@@ -55,20 +43,20 @@ struct StepResult {
 };
 
 // One optimizer step at a time, for tests and for Train().
-class LoraTrainer {
+class Trainer {
  public:
-  // The adapter's tensors are trained in place.
-  LoraTrainer(const Context& ctx, const Model& model, Adapter& adapter, const TrainOptions& options);
+  // The method's parameters are trained in place.
+  Trainer(const Context& ctx, const Model& model, Method& method, const TrainOptions& options);
   // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
   StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
   // Mean loss per label without dropout or gradients.
-  double Evaluate(const std::vector<TrainBatch>& batches) const;
+  double Evaluate(const std::vector<TrainBatch>& batches);
   AdamW& optimizer() { return optimizer_; }
 
  private:
   Context ctx_;
   const Model& model_;
-  Adapter& adapter_;
+  Method& method_;
   const TrainOptions& options_;
   AdamW optimizer_;
 };

@@ -59,7 +59,7 @@ class TrainerTest : public testing::Test {
   ThreadPool pool_{2};
   Context ctx_{.pool = pool_, .compute = Compute::kF32};
   Dataset data_ = CountingData(60, 272);
-  TrainOptions options_{.lora = {.rank = 4, .alpha = 8, .dropout = 0.1},
+  TrainOptions options_{.peft = {.rank = 4, .alpha = 8, .dropout = 0.1},
                         .learning_rate = 1e-2,
                         .batch_size = 6,
                         .max_seq_length = 32};
@@ -74,11 +74,13 @@ TEST_F(TrainerTest, LossFallsAndTheSavedAdapterGivesIt) {
   EXPECT_LT(*summary->eval_loss, 0.5 * *summary->eval_loss_before);
   EXPECT_LT(summary->last_loss, 0.7 * summary->first_loss);
 
-  auto loaded = LoadAdapter(folder_ / "out", *model_);
+  const auto method = CreateMethod(*model_, options_.peft, 1);
+  ASSERT_TRUE(method);
+  const Status loaded = (*method)->Load(folder_ / "out");
   ASSERT_TRUE(loaded) << loaded.error().message;
   std::vector<const Example*> all;
   for (const Example& example : eval.examples) all.push_back(&example);
-  LoraTrainer trainer(ctx_, *model_, *loaded, options_);
+  Trainer trainer(ctx_, *model_, **method, options_);
   EXPECT_NEAR(trainer.Evaluate({MakeBatch(all)}), *summary->eval_loss, 1e-5);
 }
 
@@ -130,10 +132,10 @@ TEST_F(TrainerTest, ResumingSomethingElseIsRefused) {
   other.seed = 1;
   EXPECT_THAT(message(other), HasSubstr("other data or options"));
   other = options_;
-  other.lora.rank = 2;
+  other.peft.rank = 2;
   EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
   other = options_;
-  other.lora.target_modules = {"q_proj"};
+  other.peft.target_modules = {"q_proj"};
   EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
   other = options_;
   other.max_steps = 4;
@@ -148,11 +150,11 @@ TEST_F(TrainerTest, ResumingSomethingElseIsRefused) {
 }
 
 TEST_F(TrainerTest, AccumulatedGradientsAreThoseOfTheWholeBatch) {
-  options_.lora.dropout = 0;
+  options_.peft.dropout = 0;
   for (const auto& [pieces, batch] : {std::pair{1, 8}, {2, 4}, {4, 2}}) {
-    auto adapter = CreateLora(*model_, options_.lora, 3);
-    ASSERT_TRUE(adapter);
-    LoraTrainer trainer(ctx_, *model_, *adapter, options_);
+    const auto method = CreateMethod(*model_, options_.peft, 3);
+    ASSERT_TRUE(method);
+    Trainer trainer(ctx_, *model_, **method, options_);
     std::vector<TrainBatch> batches;
     for (int i = 0; i < pieces; ++i) {
       std::vector<const Example*> examples;
@@ -174,7 +176,7 @@ TEST_F(TrainerTest, DropoutFollowsTheSeed) {
   options_.max_steps = 3;
   const auto a = Run(options_, "a"), b = Run(options_, "b");
   EXPECT_EQ(Losses(*a), Losses(*b));
-  options_.lora.dropout = 0;
+  options_.peft.dropout = 0;
   // The first step differs by dropout only where B is not 0 any more: from the second on.
   EXPECT_EQ(Losses(*a)[0], Losses(*Run(options_, "c"))[0]);
   EXPECT_NE(Losses(*a)[1], Losses(*Run(options_, "c"))[1]);
@@ -219,46 +221,6 @@ TEST_F(TrainerTest, ThePlanIsToldBeforeTheFirstStep) {
   EXPECT_EQ(plan.n_parameters, 2 * 4 * (2 * 128 + 2 * 96 + 3 * 160));
 }
 
-TEST_F(TrainerTest, NewAdapters) {
-  const LoraOptions lora{.rank = 4, .alpha = 8};
-  const auto adapter = CreateLora(*model_, lora, 3);
-  ASSERT_TRUE(adapter);
-  for (const Tensor& t : TensorsOf(*adapter)) {
-    const bool is_b = t.cols() == 4;
-    const double bound = 1 / std::sqrt(static_cast<double>(t.cols()));
-    double squares = 0;
-    for (const float v : Values(t)) {
-      EXPECT_LE(std::fabs(v), is_b ? 0 : bound);
-      squares += v * v;
-    }
-    if (!is_b) {
-      EXPECT_NEAR(squares / static_cast<double>(t.size()), bound * bound / 3, 0.2 * bound * bound / 3);
-    }
-  }
-  EXPECT_EQ(adapter->layers[0][0].scale, 2);
-  const auto rslora = CreateLora(*model_, {.rank = 4, .alpha = 8, .rslora = true}, 3);
-  EXPECT_EQ(rslora->layers[0][0].scale, 4);
-  EXPECT_EQ(Values(rslora->layers[1][3].a), Values(adapter->layers[1][3].a));
-  EXPECT_NE(Values(CreateLora(*model_, lora, 4)->layers[1][3].a), Values(adapter->layers[1][3].a));
-}
-
-TEST_F(TrainerTest, TargetModules) {
-  const auto adapter = CreateLora(*model_, {.rank = 4, .target_modules = {"v_proj", "q_proj"}}, 3);
-  ASSERT_TRUE(adapter);
-  for (const auto& layer : adapter->layers) {
-    for (int s = 0; s < kNumLinearSlots; ++s) {
-      EXPECT_EQ(static_cast<bool>(layer[static_cast<size_t>(s)].a),
-                s == static_cast<int>(Slot::kQ) || s == static_cast<int>(Slot::kV))
-          << s;
-    }
-  }
-  EXPECT_THAT(CreateLora(*model_, {.target_modules = {"q_proj", "c_attn"}}, 3).error().message,
-              HasSubstr("target module 'c_attn' is not one of q_proj, k_proj, v_proj, o_proj, gate_proj, "
-                        "up_proj, down_proj"));
-  EXPECT_THAT(CreateLora(*model_, {.rank = 0}, 3).error().message, HasSubstr("rank 0"));
-  EXPECT_THAT(CreateLora(*model_, {.rank = 65}, 3).error().message, HasSubstr("rank 65 does not fit"));
-}
-
 // The whole step against PEFT and torch on the real model: ../shared/golden/golden_train.json.
 class PeftTest : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Runs, PeftTest, testing::Values("lora_fp32", "rslora_fp32"),
@@ -270,17 +232,16 @@ TEST_P(PeftTest, TenLossesAndGradientNorms) {
   const Json golden = ReadJsonOrDie(kSharedGolden + "golden_train.json");
   const Json& run = golden["runs"][GetParam()];
   const auto model = LoadModelOrDie(kSmolLm2);
-  auto adapter = LoadAdapter(kSharedGolden + "adapters/train_init_lora", *model);
-  ASSERT_TRUE(adapter) << adapter.error().message;
   TrainOptions options{
-      .lora = {.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")},
+      .peft = {.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")},
       .max_grad_norm = 0};
   options.adamw = {golden["betas"][0], golden["betas"][1], golden["eps"], golden["weight_decay"]};
-  for (auto& layer : adapter->layers) {
-    for (AdapterModule& m : layer) m.scale = options.lora.rslora ? 16 / std::sqrt(8.0f) : 2;
-  }
+  const auto method = CreateMethod(*model, options.peft, 1);
+  ASSERT_TRUE(method);
+  const Status loaded = (*method)->Load(kSharedGolden + "adapters/train_init_lora");
+  ASSERT_TRUE(loaded) << loaded.error().message;
   ThreadPool pool;
-  LoraTrainer trainer({.pool = pool, .compute = Compute::kF32}, *model, *adapter, options);
+  Trainer trainer({.pool = pool, .compute = Compute::kF32}, *model, **method, options);
   // In an emulator ten steps take more than an hour.
   const char* patience = std::getenv("THIMBLE_TEST_PATIENCE");
   const size_t n_steps = patience != nullptr && std::atoi(patience) > 1 ? 1 : 10;

@@ -11,23 +11,24 @@ MODELS = harness.ROOT / "tests/golden/models"
 MODEL = MODELS / "llama"
 TEXT = [dict(messages=[dict(role="user", content=f"torch {word}"), dict(role="assistant", content=f"the torch is {word}")])
         for word in ["on", "off", "red", "dim"] for _ in range(6)]
-FLAGS = ["--rank", 4, "--batch-size", 4]
+FLAGS = ["--batch-size", 4]
 
 
 class Tune(harness.ThimbleCase):
     def setUp(self):
         super().setUp()
         self.data = self.write_lines("data.jsonl", TEXT)
+        self.rank = ["--rank", 4]
 
     def write_lines(self, name, entries):
         return self.write(name, "".join(e if isinstance(e, str) else json.dumps(e) + "\n" for e in entries))
 
     def tune(self, *args, model=MODEL, out="out", threads=1):
-        return self.thimble("tune", model, "--data", self.data, "-o", out, "--lr", "1e-2", "--threads", threads, *FLAGS,
-                            *args)
+        return self.thimble("tune", model, "--data", self.data, "-o", out, "--lr", "1e-2", "--threads", threads, *FLAGS, *self.rank, *args)
 
     def tune_fails(self, *args, model=MODEL, lr="1e-2", says=()):
-        return self.thimble_fails("tune", model, "--data", self.data, "-o", "out", "--lr", lr, *FLAGS, *args, says=says)
+        return self.thimble_fails("tune", model, "--data", self.data, "-o", "out", "--lr", lr, *FLAGS, *self.rank, *args,
+                                  says=says)
 
     def log(self, out="out", key="loss"):
         return [e[key] for e in map(json.loads, (self.dir / out / "log.jsonl").read_text().splitlines()) if key in e]
@@ -64,6 +65,34 @@ class Tune(harness.ThimbleCase):
                                target_modules=["q_proj", "v_proj"], bias="none").items():
             self.assertEqual(config[key], value, key)
 
+    def test_every_method_runs_on_the_folder_and_on_the_file(self):
+        """GGUF has the rows of queries and keys in another order; what is saved fits both."""
+        self.thimble("convert", MODEL, "-o", "model.gguf", "--outtype", "f32")
+        base = self.logits()
+        for method, flags in [("lora", ["--rank", 4]), ("dora", ["--rank", 4]), ("ia3", []),
+                              ("prompt-tuning", ["--num-virtual-tokens", 3]), ("prefix-tuning", ["--num-virtual-tokens", 3])]:
+            with self.subTest(method):
+                self.rank = ["--method", method, *flags]
+                text = self.tune("--epochs", 2, "--save-steps", 5, model="model.gguf", out=method)
+                self.assertRegex(text, rf"parameters trained \([\d.]+ %\), {method}")
+                self.assertLess(self.log(method)[-1], self.log(method)[0])
+                whole = self.log(method)
+                self.tune("--epochs", 2, "--resume", f"{method}/checkpoint-5", model="model.gguf", out=method)
+                self.assertEqual(self.log(method), whole)
+                folder, file = (self.logits("--adapter", method, model=m)[0]["logits"] for m in (MODEL, "model.gguf"))
+                self.assertNotEqual(folder, base[0]["logits"])
+                for a, b in zip(folder, file):
+                    self.assertAlmostEqual(a, b, delta=1e-4)
+
+    def test_flags_of_another_method(self):
+        self.rank = []
+        self.tune_fails("--method", "ia3", "--rank", 4, says="ia3 has no --lora-r")
+        self.tune_fails("--num-virtual-tokens", 4, says="lora has no --num-virtual-tokens")
+        self.tune_fails("--method", "dora", "--gguf", says=["--gguf", "dora"])
+        self.tune_fails("--method", "prompt-tuning", "--target-modules", "q_proj", says="prompt-tuning has no target modules")
+        self.tune_fails("--method", "magic", says=["--method", "lora"])
+        self.assertFalse((self.dir / "out").exists())
+
     def test_options_that_must_not_change_the_losses(self):
         self.tune("--max-steps", 4, "--lora-dropout", 0.1)
         self.tune("--max-steps", 4, "--lora-dropout", 0.1, "--gradient-checkpointing", out="again", threads=2)
@@ -87,14 +116,14 @@ class Tune(harness.ThimbleCase):
         self.tune_fails("--epochs", 2, "--resume", "out/checkpoint-5", model=MODELS / "qwen3", says="checkpoint-5")
 
     def test_ctrl_c_saves_a_checkpoint(self):
-        with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--lr", "1e-2",
+        with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--rank", "4", "--lr", "1e-2",
                                "--threads", "1", "--epochs", "100000"], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
             log = self.dir / "out/log.jsonl"
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
                 time.sleep(0.02)
             run.send_signal(signal.SIGINT)
-            _, error = run.communicate(timeout=60)
+            _, error = run.communicate(timeout=60 * harness.PATIENCE)
         self.assertEqual(run.returncode, 130)
         self.assertRegex(error, r"interrupted after step \d+; go on with --resume out/checkpoint-\d+")
         checkpoint = error[error.index("--resume ") + len("--resume "):].split()[0]

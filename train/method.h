@@ -1,0 +1,96 @@
+// A method of parameter-efficient fine-tuning: which numbers are trained, and what adapter they make.
+// docs/training.md says how to add one.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "model/adapter.h"
+#include "model/model.h"
+
+namespace thimble {
+
+struct PeftOptions {
+  std::string method = "lora";  // a name in Methods()
+  int64_t rank = 8;
+  double alpha = 16;
+  double dropout = 0;  // of what goes into A
+  bool rslora = false;
+  double loraplus_lr_ratio = 1;  // LoRA+ (Hayou et al. 2024): B learns so many times faster than A
+  int64_t n_virtual_tokens = 20;
+  // Short names ("q_proj"), or "all-linear"; empty means the method's usual ones.
+  std::vector<std::string> target_modules;
+};
+
+// Numbers that are trained, and how a PEFT folder holds them.
+struct Parameter {
+  std::string name;            // in adapter_model.safetensors
+  std::vector<int64_t> shape;  // there; as many numbers as in `value`
+  Tensor value;
+  // The file's row i of n_rows is row order(i) of `value`; empty where they are the same.
+  RowOrder order;
+  int64_t n_rows = 1;
+  double learning_rate = 1;  // times the run's
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+
+  const PeftOptions& options() const { return options_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  // What the forward pass applies.
+  const Adapter& adapter() const { return adapter_; }
+  int64_t n_parameters() const;
+
+  // For methods whose adapter's tensors are made from the parameters, rather than being them: makes them, and
+  // takes their gradients back to the parameters, where it adds them.
+  virtual void UpdateAdapter(const Context& /*ctx*/) {}
+  virtual void PassGradients(const Context& /*ctx*/) {}
+
+  // A folder that PEFT reads, and the parameters from such a folder; their shapes must agree.
+  Status Save(const std::string& directory) const;
+  Status Load(const std::string& directory);
+
+ protected:
+  Method(const Model& model, const PeftOptions& options);
+  // adapter_config.json without what all methods have.
+  virtual Json Config() const = 0;
+
+  // PEFT's name of a linear layer: "base_model.model.model.layers.0.self_attn.q_proj"
+  std::string ModuleName(int64_t layer, Slot slot) const;
+  const Weight& weight(int64_t layer, Slot slot) const;
+  // The linear layers that are adapted: options().target_modules, or `usual` where these are empty. Where a
+  // method has no usual ones, none can be asked for.
+  const std::vector<Slot>& targets() const { return targets_; }
+  std::vector<std::string> TargetNames() const;
+  Status ChooseTargets(std::span<const Slot> usual);
+  AdapterModule& module(int64_t layer, Slot slot);
+  // With `value` trained from now on.
+  void AddParameter(Parameter parameter);
+
+  const Model& model_;
+  const PeftOptions options_;
+  Adapter adapter_;
+
+ private:
+  std::vector<Parameter> parameters_;
+  std::vector<Slot> targets_;
+};
+
+struct MethodRow {
+  std::string_view name, what;
+  bool has_rank, has_virtual_tokens;  // which of the options it heeds: those of LoRA, n_virtual_tokens
+  Result<std::unique_ptr<Method>> (*create)(const Model& model, const PeftOptions& options, uint64_t seed);
+};
+std::span<const MethodRow> Methods();
+const MethodRow* FindMethod(std::string_view name);  // or null
+// Error kInvalidArgument where the options do not fit the method or the model.
+Result<std::unique_ptr<Method>> CreateMethod(const Model& model, const PeftOptions& options, uint64_t seed);
+
+}  // namespace thimble

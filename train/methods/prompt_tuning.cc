@@ -1,0 +1,52 @@
+// Prompt tuning (Lester et al. 2021): embeddings of tokens that are in no vocabulary stand before every text.
+#include <cmath>
+
+#include "base/random.h"
+#include "ops/embedding.h"
+#include "train/methods/methods.h"
+
+namespace thimble {
+namespace {
+
+class PromptTuning : public Method {
+ public:
+  PromptTuning(const Model& model, const PeftOptions& options) : Method(model, options) {}
+
+  // The embeddings of tokens that are drawn from the vocabulary: section 3.2, and PEFT's SAMPLE_VOCAB.
+  Status Initialize(uint64_t seed) {
+    RETURN_IF_ERROR(ChooseTargets({}));
+    const ModelConfig& c = model_.config();
+    Random random(seed);
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < options_.n_virtual_tokens; ++i) {
+      ids.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(c.vocab_size))));
+    }
+    ThreadPool pool(1);
+    const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
+    adapter_.prompt = Embedding({.pool = pool}, model_.embedding(), ids, scale);
+    AddParameter({.name = "prompt_embeddings",
+                  .shape = {options_.n_virtual_tokens, c.d_model},
+                  .value = adapter_.prompt});
+    return {};
+  }
+
+ protected:
+  Json Config() const override {
+    const ModelConfig& c = model_.config();
+    return {{"peft_type", "PROMPT_TUNING"},     {"num_virtual_tokens", options_.n_virtual_tokens},
+            {"token_dim", c.d_model},           {"num_layers", c.n_layers},
+            {"num_attention_heads", c.n_heads}, {"num_transformer_submodules", 1},
+            {"prompt_tuning_init", "RANDOM"}};
+  }
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Method>> CreatePromptTuning(const Model& model, const PeftOptions& options,
+                                                   uint64_t seed) {
+  auto method = std::make_unique<PromptTuning>(model, options);
+  RETURN_IF_ERROR(method->Initialize(seed));
+  return method;
+}
+
+}  // namespace thimble
