@@ -14,7 +14,8 @@ struct Flags {
   bool gguf = false;
   TrainOptions options;
   ComputeFlags compute;
-  std::vector<CLI::Option*> of_lora, of_virtual_tokens;  // what only some methods have
+  std::vector<std::pair<MethodRow::Heeds, std::vector<CLI::Option*>>>
+      method_flags;  // what only some methods have
 };
 
 void AddDataFlags(CLI::App& command, Flags& f) {
@@ -44,41 +45,47 @@ void AddMethodFlags(CLI::App& command, Flags& f) {
     what += fmt::format(" {}: {}.", row.name, row.what);
   }
   command.add_option("--method", peft.method, what)->check(CLI::IsMember(names))->capture_default_str();
-  command.add_option(
-      "--target-modules", f.targets,
-      "Linear layers to adapt, e.g. q_proj,v_proj, or all-linear (default: LoRA and DoRA all, IA3 "
-      "k_proj,v_proj,down_proj)");
-  f.of_lora = {
-      command.add_option("--lora-r,--rank", peft.rank, "Rank of LoRA or DoRA")
-          ->check(CLI::Range(1, 4096))
-          ->capture_default_str(),
-      command.add_option("--lora-alpha", peft.alpha, "Its scale is alpha / rank")
-          ->check(CLI::PositiveNumber)
-          ->capture_default_str(),
+  command.add_option("--target-modules", f.targets,
+                     "Linear layers to adapt, e.g. q_proj,v_proj, or all-linear (default: all; of ia3 "
+                     "k_proj,v_proj,down_proj; of bottleneck o_proj,down_proj)");
+  auto* rank = command.add_option("--lora-r,--rank", peft.rank, "Rank of LoRA, DoRA or VeRA")
+                   ->check(CLI::Range(1, 4096))
+                   ->capture_default_str();
+  auto* alpha = command.add_option("--lora-alpha", peft.alpha, "Its scale is alpha / rank")
+                    ->check(CLI::PositiveNumber)
+                    ->capture_default_str();
+  auto* dropout =
       command.add_option("--lora-dropout", peft.dropout, "Share of its inputs dropped while training")
           ->check(CLI::Range(0.0, 0.95))
-          ->capture_default_str(),
-      command.add_flag("--use-rslora", peft.rslora, "Scale by alpha / sqrt(rank): for larger ranks"),
-      command
-          .add_option("--loraplus-lr-ratio", peft.loraplus_lr_ratio,
-                      "LoRA+: how many times faster B learns than A, e.g. 16")
-          ->check(CLI::PositiveNumber)
-          ->capture_default_str()};
-  f.of_virtual_tokens = {command
-                             .add_option("--num-virtual-tokens", peft.n_virtual_tokens,
-                                         "Of prompt and prefix tuning: how many stand before a text")
-                             ->check(CLI::Range(1, 4096))
-                             ->capture_default_str()};
+          ->capture_default_str();
+  auto* rslora =
+      command.add_flag("--use-rslora", peft.rslora, "Scale by alpha / sqrt(rank): for larger ranks");
+  auto* ratio = command
+                    .add_option("--loraplus-lr-ratio", peft.loraplus_lr_ratio,
+                                "LoRA+: how many times faster B learns than A, e.g. 16")
+                    ->check(CLI::PositiveNumber)
+                    ->capture_default_str();
+  auto* size = command.add_option("--bottleneck-size", peft.bottleneck_size, "Width of bottleneck adapters")
+                   ->check(CLI::Range(1, 4096))
+                   ->capture_default_str();
+  auto* n_virtual = command
+                        .add_option("--num-virtual-tokens", peft.n_virtual_tokens,
+                                    "Of prompt and prefix tuning: how many stand before a text")
+                        ->check(CLI::Range(1, 4096))
+                        ->capture_default_str();
+  f.method_flags = {{MethodRow::kRank, {rank}},
+                    {MethodRow::kLora, {alpha, dropout, rslora, ratio}},
+                    {MethodRow::kBottleneck, {size}},
+                    {MethodRow::kVirtualTokens, {n_virtual}}};
 }
 
 // Flags that the method would not heed are mistakes.
 Status CheckMethodFlags(const Flags& f) {
   const std::string& method = f.options.peft.method;
   const MethodRow& row = *FindMethod(method);
-  for (const auto& [flags, has] :
-       {std::pair{&f.of_lora, row.has_rank}, {&f.of_virtual_tokens, row.has_virtual_tokens}}) {
-    for (const CLI::Option* flag : *flags) {
-      if (has || flag->count() == 0) continue;
+  for (const auto& [option, flags] : f.method_flags) {
+    for (const CLI::Option* flag : flags) {
+      if ((row.heeds & option) != 0 || flag->count() == 0) continue;
       return MakeError(ErrorCode::kInvalidArgument, "{} has no {}", method, flag->get_name());
     }
   }
@@ -151,15 +158,16 @@ void PrintData(const char* what, const std::string& path, const Dataset& data) {
 std::string Describe(const PeftOptions& o, const std::string& targets) {
   const MethodRow& row = *FindMethod(o.method);
   std::string text = o.method;
-  if (row.has_rank) text += fmt::format(", rank {}", o.rank);
-  if (row.has_virtual_tokens) text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
+  if ((row.heeds & MethodRow::kRank) != 0) text += fmt::format(", rank {}", o.rank);
+  if ((row.heeds & MethodRow::kVirtualTokens) != 0)
+    text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
+  if ((row.heeds & MethodRow::kBottleneck) != 0) text += fmt::format(", size {}", o.bottleneck_size);
   return targets.empty() ? text : text + ", " + targets;
 }
 
 void PrintPlan(const TrainPlan& plan, const Flags& f) {
   const TrainOptions& o = f.options;
-  fmt::print("adapter: {} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters,
-             plan.n_base_parameters,
+  fmt::print("{} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters, plan.n_base_parameters,
              100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
              Describe(o.peft, f.targets));
   fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
@@ -168,7 +176,7 @@ void PrintPlan(const TrainPlan& plan, const Flags& f) {
   std::fflush(stdout);
 }
 
-void PrintSummary(const TrainSummary& s, const std::string& output) {
+void PrintSummary(const TrainSummary& s) {
   fmt::print("{} steps in {:.1f} s ({:.0f} tokens/s), loss {:.4f} -> {:.4f}\n", s.steps, s.seconds,
              s.tokens_per_second, s.first_loss, s.last_loss);
   if (s.eval_loss_before && s.eval_loss) {
@@ -176,7 +184,7 @@ void PrintSummary(const TrainSummary& s, const std::string& output) {
   } else if (s.eval_loss) {
     fmt::print("evaluation loss {:.4f}\n", *s.eval_loss);
   }
-  fmt::print("adapter: {}\n", output);
+  fmt::print("saved: {}\n", s.output);
 }
 
 Status Tune(Flags& f) {
@@ -204,7 +212,7 @@ Status Tune(Flags& f) {
   };
   ASSIGN_OR_RETURN(const TrainSummary summary,
                    Train(ctx, job, TerminalProgress(), [&](const Json& entry) { log->Append(entry); }));
-  PrintSummary(summary, f.output);
+  PrintSummary(summary);
   if (!f.gguf) return {};
   ASSIGN_OR_RETURN(const Adapter adapter, LoadAdapter(f.output, *loaded.model));
   RETURN_IF_ERROR(SaveGgufAdapter(adapter, *loaded.model, f.output + "/adapter.gguf"));

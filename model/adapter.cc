@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
 
 #include "codec/codec.h"
 #include "formats/gguf_lora.h"
@@ -100,8 +101,16 @@ Status CheckComplete(const std::string& path, const Model& model, const Adapter&
   for (size_t i = 0; i < adapter.layers.size(); ++i) {
     for (int s = 0; s < kNumLinearSlots; ++s) {
       const AdapterModule& m = adapter.layers[i][s];
-      if (m.empty() && !m.b) continue;
+      if (m.empty() && !m.b && !m.down_bias && !m.up && !m.up_bias) continue;
       any = true;
+      const bool has_down = m.down && m.down_bias, has_up = m.up && m.up_bias;
+      if ((m.down || m.down_bias || m.up || m.up_bias) &&
+          (!has_down || !has_up || m.down.rows() != m.up.cols() || m.down_bias.size() != m.up.cols() ||
+           m.up_bias.rows() != 1)) {
+        return MakeError(ErrorCode::kCorrupt, "{}: {} lacks a part of its bottleneck, or their sizes differ",
+                         path,
+                         HfModuleName(*model.config().arch, static_cast<Slot>(s), static_cast<int64_t>(i)));
+      }
       if (static_cast<bool>(m.a) != static_cast<bool>(m.b) || (m.a && m.a.rows() != m.b.cols())) {
         return MakeError(ErrorCode::kCorrupt, "{}: {} lacks one of lora_A and lora_B, or their ranks differ",
                          path,
@@ -150,12 +159,13 @@ class PeftLoader {
     ASSIGN_OR_RETURN(file_, ReadPeftAdapter(path_));
     const PeftLoraConfig& lora = file_.lora;
     const auto is = [&](const char* type) { return file_.peft_type == type; };
-    const bool known = is("IA3") || is("LORA") || is("PROMPT_TUNING") || is("PREFIX_TUNING");
-    if (!known || lora.bias != "none" || lora.fan_in_fan_out) {
+    constexpr const char* kKnown[] = {"IA3",        "LORA",          "VERA",          "BITFIT",
+                                      "BOTTLENECK", "PROMPT_TUNING", "PREFIX_TUNING", "LN_TUNING"};
+    if (std::ranges::none_of(kKnown, is) || lora.bias != "none" || lora.fan_in_fan_out) {
       return MakeError(ErrorCode::kUnsupported,
-                       "{}: only LoRA, rsLoRA, DoRA, IA3, prompt tuning and prefix tuning are supported "
-                       "(peft_type {}, bias {})",
-                       path_, file_.peft_type, lora.bias);
+                       "{}: peft_type {} with bias {} and fan_in_fan_out {} is not supported; known are "
+                       "{}",
+                       path_, file_.peft_type, lora.bias, lora.fan_in_fan_out, fmt::join(kKnown, ", "));
     }
     adapter_.name = path_;
     adapter_.layers.resize(model_.layers().size());
@@ -163,33 +173,49 @@ class PeftLoader {
       RETURN_IF_ERROR(PlaceVirtualTokens());
       return std::move(adapter_);
     }
+    if (is("LN_TUNING")) {
+      RETURN_IF_ERROR(PlaceNorms());
+      return std::move(adapter_);
+    }
     const auto targets = TargetsByName(model_.config(), false);
     for (const TensorInfo& info : file_.weights.tensors) {
+      if (is("VERA") && info.name.starts_with("base_model.vera_")) continue;
       std::string module = info.name, part;
-      for (const char* suffix : {".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector", ".ia3_l"}) {
-        if (!module.ends_with(suffix)) continue;
+      for (const auto& [suffix, type] : kParts) {
+        if (!is(type) || !module.ends_with(suffix)) continue;
         part = suffix;
         module.resize(module.size() - part.size());
         break;
       }
       if (module.starts_with(kPeftPrefix)) module.erase(0, std::strlen(kPeftPrefix));
       const auto target = targets.find(module);
-      const bool expected = part == ".ia3_l"                   ? file_.peft_type == "IA3"
-                            : part == ".lora_magnitude_vector" ? lora.use_dora
-                                                               : file_.peft_type == "LORA";
-      if (part.empty() || !expected || target == targets.end()) {
+      if (part.empty() || target == targets.end() || (part == ".lora_magnitude_vector" && !lora.use_dora)) {
         return MakeError(ErrorCode::kUnsupported,
                          "{}: tensor '{}' is not the {} of a linear layer of this model", path_, info.name,
-                         file_.peft_type == "IA3" ? "IA3" : "LoRA");
+                         is("LORA") ? "LoRA" : file_.peft_type);
       }
       RETURN_IF_ERROR(PlacePart(info, part, module, target->second));
     }
+    if (is("VERA")) RETURN_IF_ERROR(PlaceVeraMatrices());
     RETURN_IF_ERROR(CheckComplete(path_, model_, adapter_));
     if (lora.use_dora) RETURN_IF_ERROR(ApplyMagnitudes());
     return std::move(adapter_);
   }
 
  private:
+  // How tensors end, by the method that has them.
+  static constexpr std::pair<const char*, const char*> kParts[] = {{".lora_A.weight", "LORA"},
+                                                                   {".lora_B.weight", "LORA"},
+                                                                   {".lora_magnitude_vector", "LORA"},
+                                                                   {".ia3_l", "IA3"},
+                                                                   {".vera_lambda_d", "VERA"},
+                                                                   {".vera_lambda_b", "VERA"},
+                                                                   {".bias", "BITFIT"},
+                                                                   {".adapter_down.weight", "BOTTLENECK"},
+                                                                   {".adapter_down.bias", "BOTTLENECK"},
+                                                                   {".adapter_up.weight", "BOTTLENECK"},
+                                                                   {".adapter_up.bias", "BOTTLENECK"}};
+
   AdapterModule& ModuleOf(const Target& target) {
     return adapter_.layers[static_cast<size_t>(target.layer)][static_cast<size_t>(target.slot)];
   }
@@ -212,8 +238,107 @@ class PeftLoader {
       magnitudes_.emplace_back(target, std::move(magnitude));
       return {};
     }
+    if (part == ".vera_lambda_d") {
+      TensorInfo row = info;
+      if (row.shape.size() == 1) row.shape.insert(row.shape.begin(), 1);
+      if (row.shape.size() != 2)
+        return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' is no vector", path_, info.name);
+      ASSIGN_OR_RETURN(module.rank_scale, DecodeTensor(path_, row, 1, row.shape[1]));
+      return {};
+    }
+    if (part == ".vera_lambda_b") {
+      ASSIGN_OR_RETURN(module.delta_scale, DecodeOutputs(path_, info, target, model_));
+      return {};
+    }
+    if (part == ".bias") {
+      ASSIGN_OR_RETURN(module.bias, DecodeOutputs(path_, info, target, model_));
+      return {};
+    }
+    if (part.starts_with(".adapter_")) return PlaceBottleneck(info, part, target);
     module.scale = static_cast<float>(file_.lora.Scale(name));
     return Place(path_, info, part == ".lora_A.weight", target, model_, false, adapter_);
+  }
+
+  // Only after layers whose outputs are never reordered.
+  Status PlaceBottleneck(const TensorInfo& info, const std::string& part, const Target& target) {
+    if (target.slot != Slot::kO && target.slot != Slot::kDown) {
+      return MakeError(ErrorCode::kUnsupported,
+                       "{}: tensor '{}': bottleneck adapters stand after {} and {} only", path_, info.name,
+                       ShortModuleName(*model_.config().arch, Slot::kO),
+                       ShortModuleName(*model_.config().arch, Slot::kDown));
+    }
+    TensorInfo matrix = info;
+    if (matrix.shape.size() == 1) matrix.shape.insert(matrix.shape.begin(), 1);
+    if (matrix.shape.size() != 2) {
+      return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' is no matrix", path_, info.name);
+    }
+    AdapterModule& m = ModuleOf(target);
+    const int64_t n = model_.layers()[target.layer].weight(target.slot).n_out;
+    const bool is_down = part == ".adapter_down.weight", is_up = part == ".adapter_up.weight",
+               is_up_bias = part == ".adapter_up.bias";
+    Tensor& to = is_down ? m.down : is_up ? m.up : is_up_bias ? m.up_bias : m.down_bias;
+    ASSIGN_OR_RETURN(to, DecodeTensor(path_, matrix, is_up ? n : matrix.shape[0],
+                                      is_down || is_up_bias ? n : matrix.shape[1]));
+    return {};
+  }
+
+  Status PlaceVeraMatrices() {
+    const TensorInfo *a = file_.weights.tensors.Find("base_model.vera_A"),
+                     *b = file_.weights.tensors.Find("base_model.vera_B");
+    if (a == nullptr || b == nullptr || a->shape.size() != 2 || b->shape.size() != 2) {
+      return MakeError(
+          ErrorCode::kUnsupported,
+          "{}: the shared matrices vera_A and vera_B are missing; save with save_projection=True", path_);
+    }
+    for (size_t layer = 0; layer < adapter_.layers.size(); ++layer) {
+      for (size_t s = 0; s < kNumLinearSlots; ++s) {
+        const AdapterModule& m = adapter_.layers[layer][s];
+        if (!m.rank_scale && !m.delta_scale) continue;
+        const Weight& w = model_.layers()[layer].linear[s];
+        if (!m.rank_scale || !m.delta_scale || m.rank_scale.size() != a->shape[0] ||
+            b->shape[1] != a->shape[0] || a->shape[1] < w.n_in || b->shape[0] < w.n_out) {
+          return MakeError(
+              ErrorCode::kCorrupt, "{}: {} lacks one of its vectors, or the shared matrices do not fit",
+              path_, HfModuleName(*model_.config().arch, static_cast<Slot>(s), static_cast<int64_t>(layer)));
+        }
+      }
+    }
+    ASSIGN_OR_RETURN(const Tensor a_values, DecodeTensor(path_, *a, a->shape[0], a->shape[1]));
+    ASSIGN_OR_RETURN(const Tensor b_values, DecodeTensor(path_, *b, b->shape[0], b->shape[1]));
+    ShareVeraMatrices(model_, a_values, b_values, adapter_);
+    return {};
+  }
+
+  Status PlaceNorms() {
+    const ArchRow& arch = *model_.config().arch;
+    std::unordered_map<std::string, std::pair<Tensor*, Slot>> places;
+    adapter_.norms.resize(model_.layers().size());
+    const auto add = [&](int64_t layer, Slot slot, const Tensor& original, Tensor& own) {
+      if (original) places[HfModuleName(arch, slot, layer) + ".ln_tuning_layers.weight"] = {&own, slot};
+    };
+    for (size_t layer = 0; layer < model_.layers().size(); ++layer) {
+      for (int i = 0; i < kNumNormSlots; ++i) {
+        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + i);
+        add(static_cast<int64_t>(layer), slot, model_.layers()[layer].norm(slot), adapter_.norms[layer][i]);
+      }
+    }
+    add(0, Slot::kOutputNorm, model_.output_norm(), adapter_.output_norm);
+    for (TensorInfo info : file_.weights.tensors) {
+      std::string name = info.name;
+      if (name.starts_with(kPeftPrefix)) name.erase(0, std::strlen(kPeftPrefix));
+      const auto place = places.find(name);
+      if (place == places.end()) {
+        return MakeError(ErrorCode::kUnsupported, "{}: tensor '{}' is no norm of this model", path_,
+                         info.name);
+      }
+      const auto& [own, slot] = place->second;
+      if (info.shape.size() == 1) info.shape.insert(info.shape.begin(), 1);
+      const bool of_heads = slot == Slot::kQNorm || slot == Slot::kKNorm;
+      ASSIGN_OR_RETURN(
+          *own, DecodeTensor(path_, info, 1, of_heads ? model_.config().head_dim : model_.config().d_model));
+      for (int64_t i = 0; i < own->size(); ++i) own->data()[i] += HfNormOffset(arch, slot);
+    }
+    return {};
   }
 
   Status PlaceVirtualTokens() {
@@ -321,6 +446,37 @@ Tensor ExportB(const Model& model, Slot slot, const AdapterModule& module, bool 
 }
 
 }  // namespace
+
+void ShareVeraMatrices(const Model& model, const Tensor& a, const Tensor& b, Adapter& adapter) {
+  std::map<int64_t, Tensor> inputs;                    // by n_in
+  std::map<std::pair<int64_t, bool>, Tensor> outputs;  // by n_out, and whether the rows are reordered
+  for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
+    for (int s = 0; s < kNumLinearSlots; ++s) {
+      const Slot slot = static_cast<Slot>(s);
+      AdapterModule& m = adapter.layers[layer][static_cast<size_t>(s)];
+      if (!m.rank_scale) continue;
+      const Weight& w = model.layers()[layer].weight(slot);
+      Tensor& in = inputs[w.n_in];
+      if (!in) {
+        in = Tensor::Empty(a.rows(), w.n_in);
+        for (int64_t i = 0; i < a.rows(); ++i) std::copy_n(a.row(i), w.n_in, in.row(i));
+      }
+      const bool reordered = FindRow(*model.config().arch, slot)->transform == GgufTransform::kPermuteHeads;
+      Tensor& out = outputs[{w.n_out, reordered}];
+      if (!out) {
+        const RowOrder order = PeftRowOrder(model, slot);
+        out = Tensor::Empty(w.n_out, b.cols());
+        for (int64_t i = 0; i < w.n_out; ++i) std::copy_n(b.row(i), b.cols(), out.row(order(i)));
+      }
+      m.a = in;
+      m.b = out;
+    }
+  }
+}
+
+float HfNormOffset(const ArchRow& arch, Slot norm) {
+  return FindRow(arch, norm)->transform == GgufTransform::kPlusOne ? 1.0f : 0.0f;
+}
 
 RowOrder PeftRowOrder(const Model& model, Slot slot) {
   return OrderOf(model.config(), slot, model.file().gguf.has_value(), false);

@@ -10,7 +10,7 @@
 
 namespace thimble {
 
-// Reads a PEFT folder (LoRA, rsLoRA, DoRA, IA3, prompt or prefix tuning) or a GGUF LoRA file. Every tensor
+// Reads a PEFT folder of any method of train/methods/ or a GGUF LoRA file. Every tensor
 // must have a place in `model` and its shape; anything else (biases, embeddings) is refused with a message
 // that names it.
 Result<Adapter> LoadAdapter(const std::string& path, const Model& model);
@@ -24,10 +24,17 @@ Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLor
 // GGUF has one alpha per file and no rsLoRA: each module's scale is folded into B, and alpha = 0 says so.
 Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path);
 
-// Hugging Face's name of a linear layer: "model.layers.0.self_attn.q_proj".
+// Hugging Face's name of a linear layer or norm: "model.layers.0.self_attn.q_proj".
 std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer);
 // "q_proj"
 std::string ShortModuleName(const ArchRow& arch, Slot slot);
+
+// VeRA's shared matrices, in Hugging Face's row order, cut to each module that has a rank_scale: A [r, most
+// inputs], B [most outputs, r]. Modules of one shape share their copies.
+void ShareVeraMatrices(const Model& model, const Tensor& a, const Tensor& b, Adapter& adapter);
+
+// What a norm's weights are more here than in Hugging Face's files: 1 for Gemma's.
+float HfNormOffset(const ArchRow& arch, Slot norm);
 
 // Row i of what a PEFT folder holds for a linear layer's outputs is row order(i) of the bound model's.
 using RowOrder = std::function<int64_t(int64_t)>;

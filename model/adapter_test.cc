@@ -163,18 +163,50 @@ TEST_F(OtherMethodsTest, Ia3IsItsMergedWeights) {
   ASSERT_TRUE(WritePeftAdapter(folder_ / "ia3", config, tensors.table));
   const auto ia3 = LoadAdapter(folder_ / "ia3", *base_);
   ASSERT_TRUE(ia3) << ia3.error().message;
-  EXPECT_EQ(ia3->n_parameters(), k.n_out + down.n_in);
   std::vector<float>& keys = Changed(*merged_, Slot::kK);
-  std::vector<float>& key_bias = const_cast<Layer&>(merged_->layers()[1]).bias[static_cast<size_t>(Slot::kK)];
+  float* const key_bias = merged_->layers()[1].bias[static_cast<size_t>(Slot::kK)].data();
   for (int64_t i = 0; i < k.n_out; ++i) {
     for (int64_t j = 0; j < k.n_in; ++j) keys[static_cast<size_t>(i * k.n_in + j)] *= k_scale.data()[i];
-    key_bias[static_cast<size_t>(i)] *= k_scale.data()[i];
+    key_bias[i] *= k_scale.data()[i];
   }
   std::vector<float>& downs = Changed(*merged_, Slot::kDown);
   for (size_t i = 0; i < downs.size(); ++i) downs[i] *= down_scale.data()[i % static_cast<size_t>(down.n_in)];
   const AppliedAdapter whole[] = {{.adapter = &*ia3}}, none[] = {{.adapter = &*ia3, .scale = 0}};
   ExpectNear(LogitsOf(*base_, whole), LogitsOf(*merged_, {}));
   ExpectNear(LogitsOf(*base_, none), LogitsOf(*GoldenModel("llama_bias_tied"), {}));
+}
+
+TEST_F(OtherMethodsTest, BottlenecksAndNormsThatDoNotFitAreRefused) {
+  const Json config = {{"peft_type", "BOTTLENECK"}};
+  const std::string down = layer_ + "mlp.down_proj.adapter_";
+  const auto message = [&](const Json& json, std::initializer_list<std::pair<std::string, Tensor>> parts) {
+    Tensors tensors;
+    for (const auto& [name, tensor] : parts) tensors.Add(name, tensor);
+    EXPECT_TRUE(WritePeftAdapter(folder_ / "broken", json, tensors.table));
+    const auto adapter = LoadAdapter(folder_ / "broken", *base_);
+    return adapter ? std::string("accepted") : adapter.error().message;
+  };
+  const Tensor d = AroundOne(4, 64, 1), u = AroundOne(64, 4, 2), d_bias = AroundOne(1, 4, 3),
+               u_bias = AroundOne(1, 64, 4);
+  const auto whole = [&](const Tensor& up) {
+    return message(config, {{down + "down.weight", d},
+                            {down + "down.bias", d_bias},
+                            {down + "up.weight", up},
+                            {down + "up.bias", u_bias}});
+  };
+  EXPECT_EQ(whole(u), "accepted");
+  EXPECT_THAT(whole(AroundOne(64, 5, 2)), HasSubstr("lacks a part of its bottleneck, or their sizes differ"));
+  EXPECT_THAT(whole(AroundOne(63, 4, 2)), HasSubstr("has shape [63, 4]"));
+  EXPECT_THAT(message(config, {{down + "up.weight", u}}), HasSubstr("lacks a part of its bottleneck"));
+  EXPECT_THAT(message(config, {{down + "down.bias", d_bias}}), HasSubstr("lacks a part of its bottleneck"));
+  EXPECT_THAT(message(config, {{layer_ + "mlp.up_proj.adapter_down.weight", d}}),
+              HasSubstr("stand after o_proj and down_proj only"));
+  const Json norms = {{"peft_type", "LN_TUNING"}};
+  EXPECT_EQ(message(norms, {{layer_ + "input_layernorm.ln_tuning_layers.weight", u_bias}}), "accepted");
+  EXPECT_THAT(message(norms, {{layer_ + "input_layernorm.ln_tuning_layers.weight", d_bias}}),
+              HasSubstr("has shape [1, 4]"));
+  EXPECT_THAT(message(norms, {{layer_ + "q_norm.ln_tuning_layers.weight", u_bias}}), HasSubstr("is no norm"));
+  EXPECT_THAT(message({{"peft_type", "OFT"}}, {{layer_ + "x", d}}), HasSubstr("OFT"));
 }
 
 TEST(AdapterFilesTest, OtherModelsAndBrokenFilesAreRefused) {

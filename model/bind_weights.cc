@@ -32,12 +32,11 @@ class WeightBinder {
       RETURN_IF_ERROR(BindLinear(Slot::kGate, i, c.d_ff, c.d_model, layer));
       RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, layer));
       RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, layer));
-      RETURN_IF_ERROR(BindVector(Slot::kAttnNorm, i, c.d_model, layer.attn_norm));
-      RETURN_IF_ERROR(BindVector(Slot::kQNorm, i, c.head_dim, layer.q_norm));
-      RETURN_IF_ERROR(BindVector(Slot::kKNorm, i, c.head_dim, layer.k_norm));
-      RETURN_IF_ERROR(BindVector(Slot::kPostAttnNorm, i, c.d_model, layer.post_attn_norm));
-      RETURN_IF_ERROR(BindVector(Slot::kFfnNorm, i, c.d_model, layer.ffn_norm));
-      RETURN_IF_ERROR(BindVector(Slot::kPostFfnNorm, i, c.d_model, layer.post_ffn_norm));
+      for (int n = 0; n < kNumNormSlots; ++n) {
+        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + n);
+        const bool of_heads = slot == Slot::kQNorm || slot == Slot::kKNorm;
+        RETURN_IF_ERROR(BindVector(slot, i, of_heads ? c.head_dim : c.d_model, layer.norms[n]));
+      }
     }
     return CheckAllUsed();
   }
@@ -91,13 +90,13 @@ class WeightBinder {
     return file != files.end() ? *file : nullptr;
   }
 
-  Status BindVector(Slot slot, int64_t layer, int64_t n, std::vector<float>& out) {
+  Status BindVector(Slot slot, int64_t layer, int64_t n, Tensor& out) {
     const TensorRow* row = FindRow(*config_.arch, slot);
     ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(row, layer, std::array{n}));
     if (tensor == nullptr) return {};
-    out.resize(static_cast<size_t>(n));
+    out = Tensor::Empty(1, n);
     DecodeRow(tensor->type, tensor->bytes.data(), out.data(), n);
-    for (float& w : out) {
+    for (float& w : std::span(out.data(), static_cast<size_t>(n))) {
       if (!std::isfinite(w)) {
         return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite",
                          model_.file_.path, tensor->name);
@@ -133,7 +132,7 @@ class WeightBinder {
     const size_t i = static_cast<size_t>(slot);
     RETURN_IF_ERROR(BindMatrix(slot, layer, n_out, n_in, out.linear[i]));
     RETURN_IF_ERROR(BindVector(BiasOf(slot), layer, n_out, out.bias[i]));
-    if (!out.bias[i].empty()) out.linear[i].bias = out.bias[i].data();
+    if (out.bias[i]) out.linear[i].bias = out.bias[i].data();
     return {};
   }
 
@@ -158,6 +157,33 @@ Result<std::unique_ptr<Model>> Model::Bind(ModelFile file) {
   }
   RETURN_IF_ERROR(WeightBinder(*model).Bind());
   return model;
+}
+
+std::unique_ptr<Model> Model::TrainableCopy() const {
+  std::unique_ptr<Model> copy(new Model(*this));
+  const auto copied = [](const Tensor& vector) {
+    if (!vector) return vector;
+    const Tensor out = Tensor::Empty(1, vector.size());
+    std::copy_n(vector.data(), vector.size(), out.data());
+    return out;
+  };
+  const auto decoded = [](const Weight& w, const Tensor& bias) {
+    const Tensor values = Tensor::Empty(w.n_out, w.n_in);
+    for (int64_t i = 0; i < w.n_out; ++i) DecodeRow(w.type, w.row(i), values.row(i), w.n_in);
+    return TrainedWeight(w.name, values, bias);
+  };
+  copy->embedding_ = decoded(embedding_, {});
+  copy->output_ = config_.tied_embeddings ? copy->embedding_ : decoded(output_, {});
+  copy->output_norm_ = copied(output_norm_);
+  for (Layer& layer : copy->layers_) {
+    for (Tensor& norm : layer.norms) norm = copied(norm);
+    for (size_t s = 0; s < kNumLinearSlots; ++s) {
+      layer.bias[s] = copied(layer.bias[s]);
+      layer.linear[s] = decoded(layer.linear[s], layer.bias[s]);
+    }
+  }
+  copy->owned_.clear();
+  return copy;
 }
 
 Result<std::unique_ptr<Model>> Model::Load(const std::string& path) {

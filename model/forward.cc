@@ -52,11 +52,17 @@ struct ForwardState {
           y[i] = ScaleColumns(ctx, y[i], FromOne(module.out_scale, applied.scale),
                               module.scales_bias ? nullptr : weights[i]->bias);
         }
-        if (!module.a) continue;
-        const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
-                              static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
-        AddLora(ctx, scaled[i] ? scaled[i] : x.Whole(ctx),
-                {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
+        if (module.rank_scale) {
+          y[i] = PlusVera(ctx, scaled[i] ? scaled[i] : x.Whole(ctx), module, applied.scale, y[i]);
+        } else if (module.a) {
+          const uint64_t seed =
+              applied.seed * 0x9e3779b97f4a7c15ull +
+              static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
+          AddLora(ctx, scaled[i] ? scaled[i] : x.Whole(ctx),
+                  {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
+        }
+        if (module.bias) AddBias(ctx, module.bias, applied.scale, y[i]);
+        if (module.down) y[i] = ThroughBottleneck(ctx, module, applied.scale, y[i]);
       }
     }
     return y;
@@ -64,6 +70,62 @@ struct ForwardState {
 
   static const AdapterModule& ModuleAt(const AppliedAdapter& applied, int64_t layer, Slot slot) {
     return applied.adapter->layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
+  }
+
+  static Tensor PlusVera(const Context& ctx, const Tensor& x, const AdapterModule& m, float scale,
+                         const Tensor& y) {
+    Context exact = ctx;
+    exact.compute = Compute::kF32;
+    const Tensor low = ScaleColumns(exact, Linear(exact, TrainedWeight("a", m.a), x), m.rank_scale);
+    Tensor delta = ScaleColumns(exact, Linear(exact, TrainedWeight("b", m.b), low), m.delta_scale);
+    ScaleInPlace(delta, scale);
+    AddInto(exact, y, delta);
+    return delta;
+  }
+
+  // Of what is not trained at another scale than 1.
+  static void ScaleInPlace(const Tensor& t, float scale) {
+    if (scale == 1) return;
+    for (int64_t i = 0; i < t.size(); ++i) t.data()[i] *= scale;
+  }
+
+  static Tensor ThroughBottleneck(const Context& ctx, const AdapterModule& m, float scale, const Tensor& y) {
+    Context exact = ctx;
+    exact.compute = Compute::kF32;
+    const Tensor h = Relu(exact, Linear(exact, TrainedWeight("down", m.down, m.down_bias), y));
+    Tensor out = Linear(exact, TrainedWeight("up", m.up, m.up_bias), h);
+    ScaleInPlace(out, scale);
+    AddInto(exact, y, out);
+    return out;
+  }
+
+  // The norm's weights, where adapters have none of their own. Of several, the differences add up.
+  Tensor Norm(int64_t layer, Slot slot) const {
+    const Tensor& base = model.layers()[static_cast<size_t>(layer)].norm(slot);
+    Tensor norm = base;
+    for (const AppliedAdapter& applied : adapters) {
+      const auto& norms = applied.adapter->norms;
+      if (!norms.empty())
+        norm = Moved(norm, base, norms[static_cast<size_t>(layer)][NormIndex(slot)], applied.scale);
+    }
+    return norm;
+  }
+  Tensor OutputNorm() const {
+    Tensor norm = model.output_norm();
+    for (const AppliedAdapter& applied : adapters) {
+      norm = Moved(norm, model.output_norm(), applied.adapter->output_norm, applied.scale);
+    }
+    return norm;
+  }
+  // from + scale * (own - base); own itself, with its gradient, where that is the same.
+  static Tensor Moved(const Tensor& from, const Tensor& base, const Tensor& own, float scale) {
+    if (!own || scale == 0) return from;
+    if (scale == 1 && from.data() == base.data()) return own;
+    const Tensor out = Tensor::Empty(1, from.size());
+    for (int64_t i = 0; i < out.size(); ++i) {
+      out.data()[i] = from.data()[i] + scale * (own.data()[i] - base.data()[i]);
+    }
+    return out;
   }
 
   // 1 + by * (scale - 1)
@@ -125,26 +187,24 @@ struct ForwardState {
 
   Tensor AttentionHalf(const Context& ctx, int64_t i, const Tensor& x) const {
     const ModelConfig& c = model.config();
-    const Layer& layer = model.layers()[i];
-    auto [q, k, v] =
-        Apply(ctx, i, {Slot::kQ, Slot::kK, Slot::kV}, LinearInput::Normed(x, layer.attn_norm, c.rms_eps));
-    if (!layer.q_norm.empty()) q = RmsNorm(ctx, q, layer.q_norm, c.rms_eps);
-    if (!layer.k_norm.empty()) k = RmsNorm(ctx, k, layer.k_norm, c.rms_eps);
+    auto [q, k, v] = Apply(ctx, i, {Slot::kQ, Slot::kK, Slot::kV},
+                           LinearInput::Normed(x, Norm(i, Slot::kAttnNorm), c.rms_eps));
+    if (const Tensor norm = Norm(i, Slot::kQNorm)) q = RmsNorm(ctx, q, norm, c.rms_eps);
+    if (const Tensor norm = Norm(i, Slot::kKNorm)) k = RmsNorm(ctx, k, norm, c.rms_eps);
     Rope(ctx, q, c.is_local[i] ? rope_local : rope);
     Rope(ctx, k, c.is_local[i] ? rope_local : rope);
     auto [y] = Apply(ctx, i, {Slot::kO}, Attend(ctx, i, q, k, v));
-    if (!layer.post_attn_norm.empty()) y = RmsNorm(ctx, y, layer.post_attn_norm, c.rms_eps);
+    if (const Tensor norm = Norm(i, Slot::kPostAttnNorm)) y = RmsNorm(ctx, y, norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;
   }
 
   Tensor FeedForwardHalf(const Context& ctx, int64_t i, const Tensor& x) const {
     const ModelConfig& c = model.config();
-    const Layer& layer = model.layers()[i];
     const auto [gate, up] =
-        Apply(ctx, i, {Slot::kGate, Slot::kUp}, LinearInput::Normed(x, layer.ffn_norm, c.rms_eps));
+        Apply(ctx, i, {Slot::kGate, Slot::kUp}, LinearInput::Normed(x, Norm(i, Slot::kFfnNorm), c.rms_eps));
     auto [y] = Apply(ctx, i, {Slot::kDown}, LinearInput::Gated(gate, up, c.arch->activation));
-    if (!layer.post_ffn_norm.empty()) y = RmsNorm(ctx, y, layer.post_ffn_norm, c.rms_eps);
+    if (const Tensor norm = Norm(i, Slot::kPostFfnNorm)) y = RmsNorm(ctx, y, norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;
   }
@@ -244,19 +304,9 @@ KvBlocks KvCache::layer(int64_t i) const {
   return {format_, blocks_, static_cast<size_t>(i) * format_.block_bytes()};
 }
 
-int64_t Adapter::n_parameters() const {
-  int64_t n = prompt ? prompt.size() : 0;
-  if (prefix) n += prefix.size();
-  for (const auto& layer : layers) {
-    for (const AdapterModule& module : layer) {
-      for (const Tensor& t : {module.a, module.b, module.in_scale, module.out_scale}) n += t ? t.size() : 0;
-    }
-  }
-  return n;
-}
-
 bool Adapter::is_lora() const {
-  return n_virtual() == 0 && std::ranges::all_of(layers, [](const auto& layer) {
+  return n_virtual() == 0 && norms.empty() && !output_norm &&
+         std::ranges::all_of(layers, [](const auto& layer) {
            return std::ranges::all_of(layer, [](const AdapterModule& m) { return m.empty() || m.is_lora(); });
          });
 }
@@ -295,7 +345,7 @@ Tensor RunLayers(const Context& ctx, const Model& model, const ForwardInput& inp
     x = saved != nullptr ? RunCheckpointed(ctx, saved, i, x) : state.RunLayer(ctx, i, x);
   }
   if (input.cache != nullptr) input.cache->length_ += n_tokens;
-  return RmsNorm(ctx, x, model.output_norm(), c.rms_eps);
+  return RmsNorm(ctx, x, state.OutputNorm(), c.rms_eps);
 }
 
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {

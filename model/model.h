@@ -18,11 +18,11 @@ namespace thimble {
 
 struct Layer {
   std::array<Weight, kNumLinearSlots> linear;  // by Slot; biases inside
-  std::array<std::vector<float>, kNumLinearSlots> bias;
-  // Empty where the architecture has none.
-  std::vector<float> attn_norm, q_norm, k_norm, post_attn_norm, ffn_norm, post_ffn_norm;
+  std::array<Tensor, kNumLinearSlots> bias;    // these and the norms [1, n]; unset where there is none
+  std::array<Tensor, kNumNormSlots> norms;     // by NormIndex(Slot)
 
   const Weight& weight(Slot slot) const { return linear[static_cast<size_t>(slot)]; }
+  const Tensor& norm(Slot slot) const { return norms[static_cast<size_t>(NormIndex(slot))]; }
 };
 
 // Weights point into the mapped file and are never copied, save what has to be changed on the way in.
@@ -30,40 +30,52 @@ class Model {
  public:
   static Result<std::unique_ptr<Model>> Load(const std::string& path);
   static Result<std::unique_ptr<Model>> Bind(ModelFile file);
+  // With its matrices, biases and norms in F32 and in memory of their own, as trained weights.
+  std::unique_ptr<Model> TrainableCopy() const;
 
   const ModelConfig& config() const { return config_; }
   const ModelFile& file() const { return file_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const Weight& embedding() const { return embedding_; }
   const Weight& output() const { return output_; }  // the embedding again where they are tied
-  const std::vector<float>& output_norm() const { return output_norm_; }
+  const Tensor& output_norm() const { return output_norm_; }
   // Angular frequencies of RoPE, [head_dim / 2].
   std::span<const double> rope_frequencies(bool local) const { return rope_frequencies_[local ? 1 : 0]; }
 
  private:
   friend class WeightBinder;
   Model() = default;
+  Model(const Model&) = default;
   ModelFile file_;
   ModelConfig config_;
   std::vector<Layer> layers_;
   Weight embedding_, output_;
-  std::vector<float> output_norm_;
+  Tensor output_norm_;
   std::array<std::vector<double>, 2> rope_frequencies_;
   std::vector<std::vector<float>> owned_;  // weights that could not stay in the file
 };
 
 // What one adapter does at one linear layer, in the row order of the bound model:
-//   out_scale * (W x' + bias) + scale * B A x', x' = in_scale * x
-// and what is unset is not there. LoRA has A and B; IA3 (Liu et al. 2022) has one of the other two. DoRA (Liu
+//   y = out_scale * (W x' + W's bias) + delta_scale * B (rank_scale * scale A x') + bias, x' = in_scale * x
+//   y + U relu(D y + d) + u
+// and what is unset is not there. LoRA has A and B; IA3 (Liu et al. 2022) has one of the scales. DoRA (Liu
 // et al. 2024, equation 5) has magnitude / |W + scale B A|, row by row, in out_scale and multiplied into B.
+// VeRA (Kopiczko et al. 2024) has rank_scale and delta_scale, and A and B that modules share. BitFit (Ben
+// Zaken et al. 2022) has the bias. Bottleneck adapters (Houlsby et al. 2019) have D, d, U and u.
 struct AdapterModule {
   Tensor a, b;  // [r, n_in], [n_out, r]
   float scale = 1;
-  Tensor in_scale, out_scale;  // [1, n_in], [1, n_out]
-  bool scales_bias = false;    // IA3's out_scale does, DoRA's does not
+  Tensor in_scale, out_scale;      // [1, n_in], [1, n_out]
+  bool scales_bias = false;        // IA3's out_scale does, DoRA's does not
+  Tensor rank_scale, delta_scale;  // [1, r], [1, n_out]: both or none
+  Tensor bias;                     // [1, n_out]
+  Tensor down, down_bias;          // D and d: [bottleneck, n_out], [1, bottleneck]
+  Tensor up, up_bias;              // U and u: [n_out, bottleneck], [1, n_out]
 
-  bool empty() const { return !a && !in_scale && !out_scale; }
-  bool is_lora() const { return a && !in_scale && !out_scale; }
+  bool is_lora() const {
+    return a && !in_scale && !out_scale && !rank_scale && !bias && !down;
+  }  // and nothing else
+  bool empty() const { return !a && !in_scale && !out_scale && !rank_scale && !bias && !down; }
 };
 
 struct Adapter {
@@ -74,9 +86,12 @@ struct Adapter {
   // their keys and then their values (prefix tuning, Li & Liang 2021), [n_virtual, n_layers * 2 * n_kv_heads
   // * head_dim]. RoPE is not applied to these keys.
   Tensor prompt, prefix;
+  // What stands in the place of the layers' norms (by layer and NormIndex) and of the output's; empty or
+  // unset where these are the model's own (norm tuning, Qi et al. 2022).
+  std::vector<std::array<Tensor, kNumNormSlots>> norms;
+  Tensor output_norm;
 
   int64_t n_virtual() const { return prompt ? prompt.rows() : prefix ? prefix.rows() : 0; }
-  int64_t n_parameters() const;
   bool is_lora() const;  // and nothing else
 };
 

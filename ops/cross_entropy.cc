@@ -41,7 +41,7 @@ CrossEntropyResult LinearCrossEntropy(const Context& ctx, const Weight& output, 
   }
   CrossEntropyResult result{.n_labels = static_cast<int64_t>(rows.size())};
   if (rows.empty()) return result;
-  const bool records = ctx.Records({x});
+  const bool records = ctx.Records({x, output.trained});
   const float scale = gradient_scale / static_cast<float>(rows.size());
   double total = 0;
   for (size_t begin = 0; begin < rows.size(); begin += kChunk) {
@@ -50,7 +50,7 @@ CrossEntropyResult LinearCrossEntropy(const Context& ctx, const Weight& output, 
     Context local = ctx;
     local.tape = records ? &tape : nullptr;
     Tensor input = GatherRows(x, chunk);
-    input.set_requires_grad(records);
+    input.set_requires_grad(x.requires_grad());
     Tensor logits = Linear(local, output, input);
     std::vector<double> losses(chunk.size());
     ctx.pool.ParallelFor(static_cast<int64_t>(chunk.size()), 1, [&](int64_t first, int64_t last, int) {
@@ -62,7 +62,7 @@ CrossEntropyResult LinearCrossEntropy(const Context& ctx, const Weight& output, 
     if (!records) continue;
     logits.SwapDataAndGrad();
     tape.Backward();
-    for (size_t i = 0; i < chunk.size(); ++i) {
+    for (size_t i = 0; x.requires_grad() && i < chunk.size(); ++i) {
       ctx.kernels.axpy(1, input.grad() + static_cast<int64_t>(i) * x.cols(), x.grad() + chunk[i] * x.cols(),
                        x.cols());
     }

@@ -1,5 +1,6 @@
 #include "ops/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -40,6 +41,29 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
     b.set_requires_grad(true);
     ctx.tape->Record([a, b, add] { add(b.grad(), a.grad(), a.size()); });
   }
+}
+
+void AddBias(const Context& ctx, const Tensor& bias, float scale, const Tensor& y) {
+  CHECK(bias.size() == y.cols());
+  for (int64_t i = 0; i < y.rows(); ++i) ctx.kernels.axpy(scale, bias.data(), y.row(i), y.cols());
+  if (!ctx.Records({bias})) return;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, bias, scale, y] {
+    for (int64_t i = 0; i < y.rows(); ++i) {
+      ctx.kernels.axpy(scale, y.grad() + i * y.cols(), bias.grad(), y.cols());
+    }
+  });
+}
+
+Tensor Relu(const Context& ctx, const Tensor& x) {
+  const Tensor y = Tensor::Empty(x.rows(), x.cols());
+  for (int64_t i = 0; i < x.size(); ++i) y.data()[i] = std::max(x.data()[i], 0.0f);
+  if (!ctx.Records({x})) return y;
+  y.set_requires_grad(true);
+  ctx.tape->Record([x, y] {
+    for (int64_t i = 0; i < x.size(); ++i) x.grad()[i] += y.data()[i] > 0 ? y.grad()[i] : 0;
+  });
+  return y;
 }
 
 Tensor ScaleColumns(const Context& ctx, const Tensor& x, const Tensor& scale, const float* fixed) {

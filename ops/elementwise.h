@@ -8,6 +8,12 @@ namespace thimble {
 // backward pass of the op that made it (true of Linear and RmsNorm).
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b);
 
+// y += scale * bias [1, cols] in every row, in place.
+void AddBias(const Context& ctx, const Tensor& bias, float scale, const Tensor& y);
+
+// max(x, 0)
+Tensor Relu(const Context& ctx, const Tensor& x);
+
 // x with each column scaled: (x - fixed) * scale + fixed, `fixed` [cols] being what is not to be scaled, or
 // null for nothing. scale [1, cols].
 Tensor ScaleColumns(const Context& ctx, const Tensor& x, const Tensor& scale, const float* fixed = nullptr);

@@ -24,6 +24,15 @@ Tensor Embedding(const Context& ctx, const Weight& w, std::span<const int32_t> i
       for (int64_t j = 0; j < w.n_in; ++j) row[j] *= scale;
     }
   }
+  if (!ctx.Records({w.trained})) return y;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, trained = w.trained, ids = std::vector(ids.begin(), ids.end()), scale, y] {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const int64_t cols = y.cols();
+      ctx.kernels.axpy(scale, y.grad() + static_cast<int64_t>(i) * cols, trained.grad() + ids[i] * cols,
+                       cols);
+    }
+  });
   return y;
 }
 

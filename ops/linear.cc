@@ -171,6 +171,22 @@ void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t
   }
 }
 
+// dw += dy^T x, and the bias's gradient.
+void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy) {
+  if (w.trained) {
+    float* const dw = w.trained.grad();
+    const int64_t share = std::max<int64_t>(16, (w.n_out / ctx.pool.n_threads() + 15) / 16 * 16);
+    ctx.pool.ParallelFor(w.n_out, share, [&](int64_t begin, int64_t end, int) {
+      ctx.kernels.gemm_tn(end - begin, w.n_in, x.rows(), dy + begin, w.n_out, x.data(), w.n_in,
+                          dw + begin * w.n_in, w.n_in, true);
+    });
+  }
+  if (!w.trained_bias) return;
+  for (int64_t i = 0; i < x.rows(); ++i) {
+    ctx.kernels.axpy(1, dy + i * w.n_out, w.trained_bias.grad(), w.n_out);
+  }
+}
+
 // A stateless random bit per element, so that the backward pass sees the mask of the forward pass.
 bool Keeps(uint64_t seed, int64_t index, uint32_t threshold) {
   uint64_t z = seed + static_cast<uint64_t>(index) * 0x9e3779b97f4a7c15ull;
@@ -233,13 +249,24 @@ void Linear(const Context& ctx, std::span<const Weight* const> weights, const Li
   for (size_t i = 0; i < weights.size(); ++i) AddBias(*weights[i], y[i]);
   if (ctx.tape == nullptr) return;
   const Tensor whole = x.Whole(ctx);
-  if (!ctx.Records({whole})) return;
   for (size_t i = 0; i < weights.size(); ++i) {
+    if (!ctx.Records({whole, weights[i]->trained, weights[i]->trained_bias})) continue;
     y[i].set_requires_grad(true);
-    ctx.tape->Record([ctx, weight = weights[i], x = whole, y = y[i]] {
-      BackwardInput(ctx, *weight, y.grad(), x.rows(), x.grad());
+    ctx.tape->Record([ctx, weight = *weights[i], x = whole, y = y[i]] {
+      BackwardWeight(ctx, weight, x, y.grad());
+      if (x.requires_grad()) BackwardInput(ctx, weight, y.grad(), x.rows(), x.grad());
     });
   }
+}
+
+Weight TrainedWeight(std::string name, const Tensor& weight, const Tensor& bias) {
+  return {.name = std::move(name),
+          .n_out = weight.rows(),
+          .n_in = weight.cols(),
+          .data = reinterpret_cast<const uint8_t*>(weight.data()),
+          .bias = bias ? bias.data() : nullptr,
+          .trained = weight,
+          .trained_bias = bias};
 }
 
 Tensor Linear(const Context& ctx, const Weight& w, const Tensor& x) {

@@ -11,7 +11,8 @@
 
 namespace thimble {
 
-// A frozen weight matrix [n_out, n_in] as it stands in the model file; rows are contiguous. Not owned.
+// A weight matrix [n_out, n_in]; rows are contiguous. Frozen, and not owned, as it stands in the model file;
+// or trained (TrainedWeight).
 struct Weight {
   std::string name;
   WeightType type = WeightType::kF32;
@@ -19,11 +20,15 @@ struct Weight {
   const uint8_t* data = nullptr;
   const float* bias = nullptr;           // [n_out], or null
   std::shared_ptr<PackedWeight> packed;  // what integer products read; null: the weight is always decoded
+  Tensor trained, trained_bias;          // the numbers at `data` and `bias`, where they have gradients
 
   const uint8_t* row(int64_t i) const { return data + static_cast<size_t>(i) * RowBytes(type, n_in); }
 };
 
-// [m, n_in] -> [m, n_out]. Backward gives dx only: the weight is frozen, and is decoded a tile at a time.
+// A weight and, if set, a bias [1, n_out] in F32, which Backward gives gradients too.
+Weight TrainedWeight(std::string name, const Tensor& weight, const Tensor& bias = {});
+
+// [m, n_in] -> [m, n_out]. Backward of a frozen weight, which gives dx only, decodes it a tile at a time.
 Tensor Linear(const Context& ctx, const Weight& weight, const Tensor& x);
 // Several weights with the same input, in one pass over the threads: y[i] = weights[i] x.
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,

@@ -4,10 +4,10 @@
 
 namespace thimble {
 
-LinearInput LinearInput::Normed(Tensor x, std::span<const float> weight, float eps) {
-  CHECK(static_cast<int64_t>(weight.size()) == x.cols());
+LinearInput LinearInput::Normed(Tensor x, Tensor weight, float eps) {
+  CHECK(weight.size() == x.cols());
   LinearInput input(std::move(x));
-  input.norm_weight_ = weight;
+  input.norm_weight_ = std::move(weight);
   input.norm_eps_ = eps;
   return input;
 }
@@ -21,14 +21,14 @@ LinearInput LinearInput::Gated(Tensor gate, Tensor up, Activation activation) {
 }
 
 Tensor LinearInput::Whole(const Context& ctx) const {
-  if (!norm_weight_.empty()) return RmsNorm(ctx, x_, norm_weight_, norm_eps_);
+  if (norm_weight_) return RmsNorm(ctx, x_, norm_weight_, norm_eps_);
   if (up_) return GatedActivation(ctx, x_, up_, activation_);
   return x_;
 }
 
 const float* LinearInput::Row(const Context& ctx, int64_t i, float* buffer) const {
   const KernelTable& k = ctx.kernels;
-  if (!norm_weight_.empty()) {
+  if (norm_weight_) {
     k.rms_norm(x_.row(i), norm_weight_.data(), norm_eps_, buffer, cols());
   } else if (up_) {
     const auto activate = activation_ == Activation::kSilu ? k.silu_mul : k.gelu_mul;

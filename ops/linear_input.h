@@ -1,7 +1,6 @@
 // What a linear layer multiplies.
 #pragma once
 
-#include <span>
 #include <utility>
 
 #include "ops/elementwise.h"
@@ -15,7 +14,7 @@ namespace thimble {
 class LinearInput {
  public:
   LinearInput(Tensor x) : x_(std::move(x)) {}
-  static LinearInput Normed(Tensor x, std::span<const float> weight, float eps);  // one group: the whole row
+  static LinearInput Normed(Tensor x, Tensor weight, float eps);  // one group: the whole row
   static LinearInput Gated(Tensor gate, Tensor up, Activation activation);
 
   int64_t rows() const { return x_.rows(); }
@@ -25,9 +24,8 @@ class LinearInput {
   const float* Row(const Context& ctx, int64_t i, float* buffer) const;
 
  private:
-  Tensor x_, up_;  // up_ unset: not Gated
+  Tensor x_, up_, norm_weight_;  // the others unset: not Gated, not Normed
   Activation activation_ = Activation::kSilu;
-  std::span<const float> norm_weight_;  // empty: not Normed
   float norm_eps_ = 0;
 };
 

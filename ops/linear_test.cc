@@ -79,6 +79,30 @@ TEST_P(LinearTest, ManyRowsWithoutBias) {
 
 // An activation is off by at most half a step of its block of 32, max|x| / 127, so a product is off by at
 // most sum over blocks of max|x| / 254 * sum |w|. The kernels may round scales once more: 1 % on top.
+// Input, weight and bias, each with and without a gradient.
+TEST_P(LinearTest, TrainedWeights) {
+  const Op op = [](const Context& ctx, const std::vector<Tensor>& in) {
+    return Linear(ctx, TrainedWeight("w", in[1], in[2]), in[0]);
+  };
+  const Reference reference = [](const std::vector<Matrix>& in) {
+    Matrix y(in[0].rows, in[1].rows);
+    for (int64_t i = 0; i < y.rows; ++i) {
+      for (int64_t o = 0; o < y.cols; ++o) {
+        y.at(i, o) = in[2].at(0, o);
+        for (int64_t j = 0; j < in[0].cols; ++j) y.at(i, o) += in[0].at(i, j) * in[1].at(o, j);
+      }
+    }
+    return y;
+  };
+  for (int trained = 1; trained < 8; ++trained) {
+    SCOPED_TRACE(trained);
+    const std::vector<Tensor> inputs{RandomTensor(21, 24, 1), RandomTensor(37, 24, 2),
+                                     RandomTensor(1, 37, 3)};
+    for (size_t i = 0; i < 3; ++i) inputs[i].set_requires_grad((trained >> i & 1) != 0);
+    CheckOp(op, reference, inputs);
+  }
+}
+
 TEST_P(LinearTest, Int8StaysWithinItsBound) {
   ThreadPool one(1), three(3);
   for (const WeightTypeInfo& info : AllWeightTypes()) {
@@ -115,7 +139,7 @@ TEST_P(LinearTest, Int8StaysWithinItsBound) {
 TEST_P(LinearTest, InputsMadeOnTheWayEqualTheOperations) {
   constexpr int64_t kIn = 64;
   ThreadPool pool(3);
-  const std::vector<float> norm(kIn, 0.7f);
+  const Tensor norm = RandomTensor(1, kIn, 9);
   for (const WeightType type : {WeightType::kQ8_0, WeightType::kF16, WeightType::kBF16, WeightType::kF32}) {
     const TestWeight w = MakeWeight(type, 24, kIn, true),
                      other = MakeWeight(WeightType::kQ4_0, 24, kIn, false);

@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include <cmath>
+#include <vector>
 
 #include "base/check.h"
 
@@ -19,10 +20,25 @@ void BackwardGroup(const float* x, const float* dy, const float* w, int64_t n, f
   for (int64_t j = 0; j < n; ++j) dx[j] += s * (dy[j] * w[j] - x[j] * s * mean);
 }
 
+// dw += dy * xhat of every group, in the order of the groups whatever the number of threads.
+void BackwardWeight(const Context& ctx, const Tensor& x, const float* dy, const Tensor& weight, float eps) {
+  const int64_t n = weight.size(), n_groups = x.size() / n;
+  std::vector<float> inverse(static_cast<size_t>(n_groups));
+  ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) inverse[g] = InverseRms(ctx.kernels, x.data() + g * n, n, eps);
+  });
+  float* const dw = weight.grad();
+  ctx.pool.ParallelFor(n, 64, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = 0; g < n_groups; ++g) {
+      for (int64_t j = begin; j < end; ++j) dw[j] += dy[g * n + j] * x.data()[g * n + j] * inverse[g];
+    }
+  });
+}
+
 }  // namespace
 
-Tensor RmsNorm(const Context& ctx, const Tensor& x, std::span<const float> weight, float eps) {
-  const int64_t n = static_cast<int64_t>(weight.size());
+Tensor RmsNorm(const Context& ctx, const Tensor& x, const Tensor& weight, float eps) {
+  const int64_t n = weight.size();
   CHECK(n > 0 && x.cols() % n == 0);
   const int64_t n_groups = x.size() / n;
   Tensor y = Tensor::Empty(x.rows(), x.cols());
@@ -31,19 +47,20 @@ Tensor RmsNorm(const Context& ctx, const Tensor& x, std::span<const float> weigh
       ctx.kernels.rms_norm(x.data() + g * n, weight.data(), eps, y.data() + g * n, n);
     }
   });
-  if (ctx.Records({x})) {
-    y.set_requires_grad(true);
-    ctx.tape->Record([ctx, x, y, weight, eps, n, n_groups] {
-      const float* dy = y.grad();
-      float* dx = x.grad();
-      ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
-        for (int64_t g = begin; g < end; ++g) {
-          const float* in = x.data() + g * n;
-          BackwardGroup(in, dy + g * n, weight.data(), n, InverseRms(ctx.kernels, in, n, eps), dx + g * n);
-        }
-      });
+  if (!ctx.Records({x, weight})) return y;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, x, y, weight, eps, n, n_groups] {
+    const float* dy = y.grad();
+    if (weight.requires_grad()) BackwardWeight(ctx, x, dy, weight, eps);
+    if (!x.requires_grad()) return;
+    float* dx = x.grad();
+    ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
+      for (int64_t g = begin; g < end; ++g) {
+        const float* in = x.data() + g * n;
+        BackwardGroup(in, dy + g * n, weight.data(), n, InverseRms(ctx.kernels, in, n, eps), dx + g * n);
+      }
     });
-  }
+  });
   return y;
 }
 

@@ -1,13 +1,11 @@
 #pragma once
 
-#include <span>
-
 #include "ops/context.h"
 
 namespace thimble {
 
 // RMSNorm (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * weight, over each group of weight.size()
-// consecutive columns. One group is the whole row for a layer norm, one head for QK-norm.
-Tensor RmsNorm(const Context& ctx, const Tensor& x, std::span<const float> weight, float eps);
+// consecutive columns. One group is the whole row for a layer norm, one head for QK-norm. weight [1, n].
+Tensor RmsNorm(const Context& ctx, const Tensor& x, const Tensor& weight, float eps);
 
 }  // namespace thimble

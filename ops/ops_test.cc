@@ -20,12 +20,10 @@ Tensor Trained(Tensor t) {
 
 TEST_P(OpTest, RmsNormOfRowsAndOfHeads) {
   for (const int64_t group : {24, 8}) {
-    std::vector<float> weight(static_cast<size_t>(group));
-    Random random(5);
-    for (float& w : weight) w = static_cast<float>(random.Normal());
     const float eps = 0.02f;
     const auto reference = [&](const std::vector<Matrix>& in) {
       Matrix y = in[0];
+      const auto& weight = in[1].values;
       for (size_t begin = 0; begin < y.values.size(); begin += weight.size()) {
         double squares = 0;
         for (size_t j = 0; j < weight.size(); ++j) squares += y.values[begin + j] * y.values[begin + j];
@@ -34,8 +32,10 @@ TEST_P(OpTest, RmsNormOfRowsAndOfHeads) {
       }
       return y;
     };
-    CheckOp([&](const Context& ctx, const auto& in) { return RmsNorm(ctx, in[0], weight, eps); }, reference,
-            {Trained(RandomTensor(6, 24, 1))});
+    const Op op = [&](const Context& ctx, const auto& in) { return RmsNorm(ctx, in[0], in[1], eps); };
+    CheckOp(op, reference, {Trained(RandomTensor(6, 24, 1)), RandomTensor(1, group, 5)});
+    CheckOp(op, reference, {Trained(RandomTensor(6, 24, 1)), Trained(RandomTensor(1, group, 5))});
+    CheckOp(op, reference, {RandomTensor(6, 24, 1), Trained(RandomTensor(1, group, 5))});
   }
 }
 
@@ -123,6 +123,33 @@ TEST_P(OpTest, AddIntoFeedsBoth) {
   CheckOp(op, reference, {RandomTensor(4, 7, 1), Trained(RandomTensor(4, 7, 2))});
 }
 
+TEST_P(OpTest, BiasesOfRows) {
+  const Op op = [](const Context& ctx, const std::vector<Tensor>& in) {
+    const Tensor y = Copy(ctx, in[0]);
+    AddBias(ctx, in[1], 0.5f, y);
+    return y;
+  };
+  const Reference reference = [](const std::vector<Matrix>& in) {
+    Matrix y = in[0];
+    for (int64_t i = 0; i < y.rows; ++i) {
+      for (int64_t j = 0; j < y.cols; ++j) y.at(i, j) += 0.5 * in[1].at(0, j);
+    }
+    return y;
+  };
+  CheckOp(op, reference, {Trained(RandomTensor(5, 7, 1)), Trained(RandomTensor(1, 7, 2))});
+  CheckOp(op, reference, {RandomTensor(5, 7, 1), Trained(RandomTensor(1, 7, 2))});
+}
+
+TEST_P(OpTest, Rectified) {
+  CheckOp([](const Context& ctx, const std::vector<Tensor>& in) { return Relu(ctx, in[0]); },
+          [](const std::vector<Matrix>& in) {
+            Matrix y = in[0];
+            for (double& v : y.values) v = std::max(v, 0.0);
+            return y;
+          },
+          {Trained(RandomTensor(5, 7, 1))});
+}
+
 TEST_P(OpTest, ScaledColumns) {
   const std::vector<float> still = {0.5f, -1, 2, 0, 3, -0.25f, 1};
   for (const float* fixed : {static_cast<const float*>(nullptr), still.data()}) {
@@ -173,6 +200,21 @@ TEST_P(OpTest, PrependAndItsInverse) {
     return y;
   };
   CheckOp(drop, dropped, {Trained(RandomTensor(11, 3, 3))});
+}
+
+TEST_P(OpTest, TrainedEmbeddingsAddUpWhereATokenStandsTwice) {
+  const std::vector<int32_t> ids{8, 0, 8, 3};
+  CheckOp([&](const Context& ctx,
+              const std::vector<Tensor>& in) { return Embedding(ctx, TrainedWeight("e", in[0]), ids, 1.5f); },
+          [&](const std::vector<Matrix>& in) {
+            Matrix y(4, in[0].cols);
+            for (int64_t i = 0; i < 4; ++i) {
+              for (int64_t j = 0; j < y.cols; ++j)
+                y.at(i, j) = 1.5 * in[0].at(ids[static_cast<size_t>(i)], j);
+            }
+            return y;
+          },
+          {Trained(RandomTensor(9, 64, 1))});
 }
 
 TEST_P(OpTest, EmbeddingIsARowOfTheWeightAndFrozen) {

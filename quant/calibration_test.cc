@@ -65,7 +65,8 @@ TEST_P(CalibrationTest, MeanSquaresOfInputs) {
       for (float& x : row) squares += scale * x * scale * x;
       const double inverse = 1 / std::sqrt(squares / static_cast<double>(d) + c.rms_eps);
       for (size_t i = 0; i < d; ++i) {
-        first[i] += std::pow(scale * row[i] * inverse * model_->layers()[0].attn_norm[i], 2);
+        first[i] +=
+            std::pow(scale * row[i] * inverse * model_->layers()[0].norm(Slot::kAttnNorm).data()[i], 2);
       }
     }
     const Tensor hidden = ForwardHidden(ctx_, *model_, {.tokens = window});

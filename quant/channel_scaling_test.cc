@@ -62,8 +62,8 @@ TEST_P(ChannelScalingTest, ScaledModelsComputeTheSameFloats) {
   // Every matrix of a layer and every norm before one is another.
   for (size_t i = 0; i < before->layers().size(); ++i) {
     const Layer &a = before->layers()[i], &b = after->layers()[i];
-    EXPECT_NE(a.attn_norm, b.attn_norm);
-    EXPECT_NE(a.ffn_norm, b.ffn_norm);
+    for (const Slot slot : {Slot::kAttnNorm, Slot::kFfnNorm})
+      EXPECT_NE(Values(a.norm(slot)), Values(b.norm(slot)));
     for (size_t s = 0; s < kNumLinearSlots; ++s) {
       const Weight &w = a.linear[s], &v = b.linear[s];
       EXPECT_NE(std::memcmp(w.data, v.data, static_cast<size_t>(w.n_out * w.n_in) * sizeof(float)), 0) << s;

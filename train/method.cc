@@ -10,13 +10,24 @@ namespace thimble {
 namespace {
 
 constexpr MethodRow kMethods[] = {
-    {"lora", "two matrices of a low rank beside each linear layer (Hu et al. 2021)", true, false, CreateLora},
-    {"dora", "LoRA with the length of each row of weights trained apart (Liu et al. 2024)", true, false,
-     CreateDora},
-    {"ia3", "a factor for each key, value and hidden activation (Liu et al. 2022)", false, false, CreateIa3},
-    {"prompt-tuning", "embeddings before the text (Lester et al. 2021)", false, true, CreatePromptTuning},
-    {"prefix-tuning", "keys and values before the text, in every layer (Li & Liang 2021)", false, true,
-     CreatePrefixTuning},
+    {"lora", "two matrices of a low rank beside each linear layer (Hu et al. 2021)",
+     MethodRow::kRank | MethodRow::kLora, CreateLora},
+    {"dora", "LoRA with the length of each row of weights trained apart (Liu et al. 2024)",
+     MethodRow::kRank | MethodRow::kLora, CreateDora},
+    {"vera", "two vectors between random matrices that all layers share (Kopiczko et al. 2024)",
+     MethodRow::kRank, CreateVera},
+    {"ia3", "a factor for each key, value and hidden activation (Liu et al. 2022)", MethodRow::kNothing,
+     CreateIa3},
+    {"bottleneck", "a small network after each half of a layer (Houlsby et al. 2019)", MethodRow::kBottleneck,
+     CreateBottleneck},
+    {"bitfit", "a bias for each linear layer (Ben Zaken et al. 2022)", MethodRow::kNothing, CreateBitfit},
+    {"norm-tuning", "the norms' weights (Qi et al. 2022)", MethodRow::kNothing, CreateNormTuning},
+    {"prompt-tuning", "embeddings before the text (Lester et al. 2021)", MethodRow::kVirtualTokens,
+     CreatePromptTuning},
+    {"prefix-tuning", "keys and values before the text, in every layer (Li & Liang 2021)",
+     MethodRow::kVirtualTokens, CreatePrefixTuning},
+    {"full", "every number of the model, in F32: what the others are compared with", MethodRow::kNothing,
+     CreateFull},
 };
 
 }  // namespace
@@ -84,6 +95,12 @@ Status Method::ChooseTargets(std::span<const Slot> usual) {
   return {};
 }
 
+std::vector<Slot> Method::AllLinearSlots() {
+  std::vector<Slot> all;
+  for (int s = 0; s < kNumLinearSlots; ++s) all.push_back(static_cast<Slot>(s));
+  return all;
+}
+
 std::vector<std::string> Method::TargetNames() const {
   std::vector<std::string> names;
   for (const Slot slot : targets_) names.push_back(ShortModuleName(*model_.config().arch, slot));
@@ -95,17 +112,52 @@ void Method::AddParameter(Parameter parameter) {
   parameters_.push_back(std::move(parameter));
 }
 
+std::vector<float> Method::FileValues(const Parameter& p) {
+  std::vector<float> out(p.value.data(), p.value.data() + p.value.size());
+  const int64_t width = p.value.size() / p.n_rows;
+  for (int64_t i = 0; p.order && i < p.n_rows; ++i) {
+    std::copy_n(p.value.data() + p.order(i) * width, width, out.data() + i * width);
+  }
+  for (float& number : out) number -= p.offset;
+  return out;
+}
+
+Status Method::Fill(const std::string& source, std::span<const Parameter> parameters,
+                    const TensorTable& tensors) {
+  for (const Parameter& p : parameters) {
+    const TensorInfo* info = tensors.Find(p.name);
+    if (info == nullptr || info->shape != p.shape || info->type != WeightType::kF32) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: has other modules or ranks: '{}' is not there in F32 as [{}]", source, p.name,
+                       fmt::join(p.shape, ", "));
+    }
+    const size_t row_bytes = info->bytes.size() / static_cast<size_t>(p.n_rows);
+    const int64_t width = p.value.size() / p.n_rows;
+    for (int64_t i = 0; i < p.n_rows; ++i) {
+      std::memcpy(p.value.data() + (p.order ? p.order(i) : i) * width,
+                  info->bytes.data() + static_cast<size_t>(i) * row_bytes, row_bytes);
+    }
+    for (int64_t i = 0; i < p.value.size(); ++i) p.value.data()[i] += p.offset;
+  }
+  return {};
+}
+
 Status Method::Save(const std::string& directory) const {
   std::vector<std::vector<float>> values;
   TensorTable table;
   for (const Parameter& p : parameters_) {
-    std::vector<float>& out = values.emplace_back(p.value.data(), p.value.data() + p.value.size());
-    const int64_t width = p.value.size() / p.n_rows;
-    for (int64_t i = 0; p.order && i < p.n_rows; ++i) {
-      std::copy_n(p.value.data() + p.order(i) * width, width, out.data() + i * width);
-    }
-    const auto* bytes = reinterpret_cast<const uint8_t*>(out.data());
-    table.Add({p.name, WeightType::kF32, p.shape, {bytes, out.size() * sizeof(float)}});
+    const auto& out = values.emplace_back(FileValues(p));
+    table.Add({p.name,
+               WeightType::kF32,
+               p.shape,
+               {reinterpret_cast<const uint8_t*>(out.data()), out.size() * sizeof(float)}});
+  }
+  for (const FrozenTensor& f : Frozen()) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(f.value.data());
+    table.Add({f.name,
+               WeightType::kF32,
+               {f.value.rows(), f.value.cols()},
+               {bytes, f.value.size() * sizeof(float)}});
   }
   Json config = Config();
   config["task_type"] = "CAUSAL_LM";
@@ -116,23 +168,15 @@ Status Method::Save(const std::string& directory) const {
 
 Status Method::Load(const std::string& directory) {
   ASSIGN_OR_RETURN(const PeftAdapter file, ReadPeftAdapter(directory));
-  if (file.weights.tensors.size() != parameters_.size()) {
-    return MakeError(ErrorCode::kInvalidArgument, "{}: the adapter has other modules or ranks", directory);
+  const std::vector<FrozenTensor> frozen = Frozen();
+  if (file.weights.tensors.size() != parameters_.size() + frozen.size()) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: has other modules or ranks", directory);
   }
-  for (const Parameter& p : parameters_) {
-    const TensorInfo* info = file.weights.tensors.Find(p.name);
-    if (info == nullptr || info->shape != p.shape || info->type != WeightType::kF32) {
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "{}: the adapter has other modules or ranks: '{}' is not there in F32 as [{}]",
-                       directory, p.name, fmt::join(p.shape, ", "));
-    }
-    const size_t row_bytes = info->bytes.size() / static_cast<size_t>(p.n_rows);
-    const int64_t width = p.value.size() / p.n_rows;
-    for (int64_t i = 0; i < p.n_rows; ++i) {
-      std::memcpy(p.value.data() + (p.order ? p.order(i) : i) * width,
-                  info->bytes.data() + static_cast<size_t>(i) * row_bytes, row_bytes);
-    }
-  }
+  RETURN_IF_ERROR(Fill(directory, parameters_, file.weights.tensors));
+  std::vector<Parameter> fixed;
+  for (const FrozenTensor& f : frozen) fixed.push_back({f.name, {f.value.rows(), f.value.cols()}, f.value});
+  RETURN_IF_ERROR(Fill(directory, fixed, file.weights.tensors));
+  OnFrozenLoaded();
   return {};
 }
 

@@ -23,6 +23,7 @@ struct PeftOptions {
   bool rslora = false;
   double loraplus_lr_ratio = 1;  // LoRA+ (Hayou et al. 2024): B learns so many times faster than A
   int64_t n_virtual_tokens = 20;
+  int64_t bottleneck_size = 64;
   // Short names ("q_proj"), or "all-linear"; empty means the method's usual ones.
   std::vector<std::string> target_modules;
 };
@@ -35,7 +36,14 @@ struct Parameter {
   // The file's row i of n_rows is row order(i) of `value`; empty where they are the same.
   RowOrder order;
   int64_t n_rows = 1;
+  float offset = 0;          // the file's numbers are so much less
   double learning_rate = 1;  // times the run's
+};
+
+// Numbers that are not trained but saved.
+struct FrozenTensor {
+  std::string name;  // in adapter_model.safetensors
+  Tensor value;
 };
 
 class Method {
@@ -44,7 +52,8 @@ class Method {
 
   const PeftOptions& options() const { return options_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  // What the forward pass applies.
+  // What the forward pass runs, and what it applies to that.
+  virtual const Model& model() const { return model_; }
   const Adapter& adapter() const { return adapter_; }
   int64_t n_parameters() const;
 
@@ -54,13 +63,17 @@ class Method {
   virtual void PassGradients(const Context& /*ctx*/) {}
 
   // A folder that PEFT reads, and the parameters from such a folder; their shapes must agree.
-  Status Save(const std::string& directory) const;
-  Status Load(const std::string& directory);
+  virtual Status Save(const std::string& directory) const;
+  virtual Status Load(const std::string& directory);
+  // What was saved there, as --adapter or MODEL takes it.
+  virtual std::string SavedPath(const std::string& directory) const { return directory; }
 
  protected:
   Method(const Model& model, const PeftOptions& options);
   // adapter_config.json without what all methods have.
   virtual Json Config() const = 0;
+  virtual std::vector<FrozenTensor> Frozen() const { return {}; }
+  virtual void OnFrozenLoaded() {}  // their values are now others
 
   // PEFT's name of a linear layer: "base_model.model.model.layers.0.self_attn.q_proj"
   std::string ModuleName(int64_t layer, Slot slot) const;
@@ -69,10 +82,16 @@ class Method {
   // method has no usual ones, none can be asked for.
   const std::vector<Slot>& targets() const { return targets_; }
   std::vector<std::string> TargetNames() const;
+  static std::vector<Slot> AllLinearSlots();
   Status ChooseTargets(std::span<const Slot> usual);
   AdapterModule& module(int64_t layer, Slot slot);
   // With `value` trained from now on.
   void AddParameter(Parameter parameter);
+  // As the file has them.
+  static std::vector<float> FileValues(const Parameter& parameter);
+  // From the file's tensors, which `source` names in errors.
+  static Status Fill(const std::string& source, std::span<const Parameter> parameters,
+                     const TensorTable& tensors);
 
   const Model& model_;
   const PeftOptions options_;
@@ -85,7 +104,8 @@ class Method {
 
 struct MethodRow {
   std::string_view name, what;
-  bool has_rank, has_virtual_tokens;  // which of the options it heeds: those of LoRA, n_virtual_tokens
+  enum Heeds { kNothing = 0, kRank = 1, kLora = 2, kVirtualTokens = 4, kBottleneck = 8 };
+  int heeds;  // which of the options, as a sum: rank, LoRA's others, n_virtual_tokens, bottleneck_size
   Result<std::unique_ptr<Method>> (*create)(const Model& model, const PeftOptions& options, uint64_t seed);
 };
 std::span<const MethodRow> Methods();

@@ -67,7 +67,11 @@ void PrintTo(const Run& run, std::ostream* out) {
 std::vector<Run> Runs() {
   return {{"loraplus", {.method = "lora", .rank = 2, .alpha = 3, .loraplus_lr_ratio = 4}},
           {"dora", {.method = "dora", .rank = 2, .alpha = 3}},
+          {"vera", {.method = "vera", .rank = 6}},
           {"ia3", {.method = "ia3"}},
+          {"bottleneck", {.method = "bottleneck", .bottleneck_size = 4}},
+          {"bitfit", {.method = "bitfit"}},
+          {"norm-tuning", {.method = "norm-tuning"}},
           {"prompt-tuning", {.method = "prompt-tuning", .n_virtual_tokens = 3}},
           {"prefix-tuning", {.method = "prefix-tuning", .n_virtual_tokens = 3}}};
 }
@@ -77,10 +81,10 @@ class MethodsTest : public MethodTest, public testing::WithParamInterface<Run> {
   TrainOptions Options() const { return {.peft = GetParam().options, .max_grad_norm = 0}; }
 
   std::vector<StepResult> Steps(Method& method, const TrainOptions& options, ThreadPool& pool) {
-    Trainer trainer(ContextOn(pool), *model_, method, options);
+    Trainer trainer(ContextOn(pool), method, options);
     std::vector<StepResult> results;
     for (const Json& rows : golden_["batches"]) {
-      results.push_back(trainer.Step({BatchOf(rows)}, golden_["learning_rate"]));
+      results.push_back(trainer.Step({BatchOf(rows)}, golden_["runs"][GetParam().name]["learning_rate"]));
     }
     return results;
   }
@@ -138,7 +142,9 @@ TEST_P(MethodsTest, SavedAdaptersRunAndGoOn) {
   PeftOptions other = GetParam().options;
   ++other.rank;
   ++other.n_virtual_tokens;
-  if (other.method == "ia3") other.target_modules = {"k_proj"};
+  ++other.bottleneck_size;
+  if (other.method == "ia3" || other.method == "bitfit") other.target_modules = {"k_proj"};
+  if (other.method == "norm-tuning") other.method = "ia3";
   const Status refused = CreateOrDie(*model_, other)->Load(folder_ / "saved");
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("other modules or ranks"));
@@ -148,11 +154,46 @@ TEST_P(MethodsTest, SavedAdaptersRunAndGoOn) {
 TEST_P(MethodsTest, ABatchIsItsSequences) {
   const auto method = CreateOrDie(*model_, GetParam().options);
   ASSERT_TRUE(method->Load(kGoldens + GetParam().name));
-  Trainer trainer(ctx(), *model_, *method, Options());
+  Trainer trainer(ctx(), *method, Options());
   const Json& rows = golden_["batches"][0];
   double sum = 0;
   for (const Json& row : rows) sum += trainer.Evaluate({BatchOf(Json::array({row}))});
   EXPECT_NEAR(trainer.Evaluate({BatchOf(rows)}), sum / static_cast<double>(rows.size()), 1e-5);
+}
+
+// Against torch, and saved as what it began from.
+TEST_F(MethodTest, FullFineTuning) {
+  for (const char* name : {"llama", "llama_bias_tied", "gemma3_text"}) {
+    SCOPED_TRACE(name);
+    model_ = GoldenModel(name);
+    const auto method = CreateOrDie(*model_, {.method = "full"});
+    int64_t n = 0;
+    for (const TensorInfo& tensor : model_->file().tensors()) n += tensor.n_elements();
+    EXPECT_EQ(method->n_parameters(), n);
+    TrainOptions options{.peft = {.method = "full"}, .max_grad_norm = 0};
+    Trainer trainer(ctx(), *method, options);
+    const Json& run = golden_["runs"][std::string("full-") + name];
+    for (size_t i = 0; i < golden_["batches"].size(); ++i) {
+      const StepResult result = trainer.Step({BatchOf(golden_["batches"][i])}, run["learning_rate"]);
+      EXPECT_NEAR(result.loss, run["losses"][i].get<double>(), 1e-3) << i;
+      EXPECT_NEAR(result.grad_norm, run["grad_norms"][i].get<double>(), 2e-3 * result.grad_norm) << i;
+    }
+    ASSERT_TRUE(method->Save(folder_ / name));
+    const auto logits_of = [&](const Model& model) {
+      return Values(Logits(ctx(), model, ForwardHidden(ctx(), model, {.tokens = ids_})));
+    };
+    // Of Gemma's norms the file has the difference from 1, which rounds those below one half.
+    const auto expect_same = [&](const Model& model) {
+      const auto got = logits_of(model), want = logits_of(method->model());
+      EXPECT_LE(LargestDifference(got.data(), want.data(), static_cast<int64_t>(got.size())),
+                std::string(name) == "gemma3_text" ? 1e-4f : 0);
+    };
+    expect_same(*LoadModelOrDie(folder_ / name));
+    const auto again = CreateOrDie(*model_, {.method = "full"});
+    EXPECT_NE(logits_of(again->model()), logits_of(method->model()));
+    ASSERT_TRUE(again->Load(folder_ / name));
+    expect_same(again->model());
+  }
 }
 
 TEST_F(MethodTest, NewLora) {
@@ -181,7 +222,7 @@ TEST_F(MethodTest, NewLora) {
 // Before its first step, a method that starts from the model as it is changes nothing.
 TEST_F(MethodTest, FirstStepsStartFromTheModel) {
   const auto plain = Values(Logits(ctx(), *model_, ForwardHidden(ctx(), *model_, {.tokens = ids_})));
-  for (const char* name : {"lora", "dora", "ia3"}) {
+  for (const char* name : {"lora", "dora", "vera", "ia3", "bottleneck", "bitfit", "norm-tuning"}) {
     const auto method = CreateOrDie(*model_, {.method = name});
     method->UpdateAdapter(ctx());
     const auto logits = LogitsWith(method->adapter());
@@ -221,7 +262,7 @@ TEST_F(MethodTest, WhatDoesNotFitIsRefused) {
                         "gate_proj, up_proj, down_proj"));
   EXPECT_THAT(message({.rank = 0}), HasSubstr("rank 0"));
   EXPECT_THAT(message({.rank = 65}), HasSubstr("rank 65 does not fit"));
-  EXPECT_THAT(message({.method = "vera"}), HasSubstr("'vera' is not one of lora, dora, ia3"));
+  EXPECT_THAT(message({.method = "oft"}), HasSubstr("'oft' is not one of lora, dora, vera, ia3, bottleneck"));
   EXPECT_THAT(message({.method = "prompt-tuning", .target_modules = {"q_proj"}}),
               HasSubstr("prompt-tuning has no target modules"));
 }

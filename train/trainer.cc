@@ -97,7 +97,7 @@ class TrainRun {
         progress_(progress),
         log_(log),
         compute_(ctx.compute),
-        trainer_(ctx, job.model, method, job.options),
+        trainer_(ctx, method, job.options),
         feed_(job.data, job.options) {}
 
   Result<TrainSummary> Run() {
@@ -131,6 +131,7 @@ class TrainRun {
     if (summary_.seconds > 0)
       summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
     RETURN_IF_ERROR(method_.Save(job_.output));
+    summary_.output = method_.SavedPath(job_.output);
     return std::move(summary_);
   }
 
@@ -242,12 +243,8 @@ class TrainRun {
 
 }  // namespace
 
-Trainer::Trainer(const Context& ctx, const Model& model, Method& method, const TrainOptions& options)
-    : ctx_(ctx),
-      model_(model),
-      method_(method),
-      options_(options),
-      optimizer_(MakeOptimizer(method, options.adamw)) {}
+Trainer::Trainer(const Context& ctx, Method& method, const TrainOptions& options)
+    : ctx_(ctx), method_(method), options_(options), optimizer_(MakeOptimizer(method, options.adamw)) {}
 
 StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
   StepResult result{.learning_rate = learning_rate};
@@ -262,7 +259,7 @@ StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning
     ctx.tape = &tape;
     const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(options_.peft.dropout),
                                  step_seed + i};
-    const Tensor hidden = ForwardHidden(ctx, model_,
+    const Tensor hidden = ForwardHidden(ctx, method_.model(),
                                         {.tokens = batch.tokens,
                                          .lengths = batch.lengths,
                                          .adapters = {&applied, 1},
@@ -270,7 +267,7 @@ StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning
     const double share =
         static_cast<double>(batch.n_labels()) / static_cast<double>(std::max<int64_t>(1, result.n_labels));
     const auto loss =
-        LinearCrossEntropy(ctx, model_.output(), hidden, batch.labels, static_cast<float>(share));
+        LinearCrossEntropy(ctx, method_.model().output(), hidden, batch.labels, static_cast<float>(share));
     tape.Backward();
     result.loss += loss.mean_loss * share;
     result.n_tokens += static_cast<int64_t>(batch.tokens.size());
@@ -289,8 +286,8 @@ double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
   int64_t n = 0;
   for (const TrainBatch& batch : batches) {
     const Tensor hidden = ForwardHidden(
-        ctx_, model_, {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}});
-    const auto loss = LinearCrossEntropy(ctx_, model_.output(), hidden, batch.labels);
+        ctx_, method_.model(), {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}});
+    const auto loss = LinearCrossEntropy(ctx_, method_.model().output(), hidden, batch.labels);
     total += loss.mean_loss * static_cast<double>(loss.n_labels);
     n += loss.n_labels;
   }

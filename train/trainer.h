@@ -46,7 +46,7 @@ struct StepResult {
 class Trainer {
  public:
   // The method's parameters are trained in place.
-  Trainer(const Context& ctx, const Model& model, Method& method, const TrainOptions& options);
+  Trainer(const Context& ctx, Method& method, const TrainOptions& options);
   // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
   StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
   // Mean loss per label without dropout or gradients.
@@ -55,7 +55,6 @@ class Trainer {
 
  private:
   Context ctx_;
-  const Model& model_;
   Method& method_;
   const TrainOptions& options_;
   AdamW optimizer_;
@@ -65,6 +64,7 @@ class Trainer {
 using StepLogFn = std::function<void(const Json&)>;
 
 struct TrainSummary {
+  std::string output;                                 // as --adapter takes it, or as MODEL
   int64_t steps = 0, n_tokens = 0, n_parameters = 0;  // of this run, without what it resumed
   double seconds = 0, tokens_per_second = 0;          // of training steps, evaluation not counted
   double first_loss = 0, last_loss = 0;
@@ -79,8 +79,9 @@ struct TrainPlan {
   int64_t first_step = 0;  // > 0 where a run is resumed
 };
 
-// Trains and writes the adapter to `output` (PEFT format), with checkpoints in output/checkpoint-N from which
-// `resume` goes on to the same losses. Cancelling (progress returns false) saves a checkpoint first.
+// Trains and writes what was trained to `output` (an adapter in PEFT's format, or a model), with checkpoints
+// in output/checkpoint-N from which `resume` goes on to the same losses. Cancelling (progress returns false)
+// saves a checkpoint first.
 struct TrainJob {
   const Model& model;
   const Dataset& data;

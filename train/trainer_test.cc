@@ -80,7 +80,7 @@ TEST_F(TrainerTest, LossFallsAndTheSavedAdapterGivesIt) {
   ASSERT_TRUE(loaded) << loaded.error().message;
   std::vector<const Example*> all;
   for (const Example& example : eval.examples) all.push_back(&example);
-  Trainer trainer(ctx_, *model_, **method, options_);
+  Trainer trainer(ctx_, **method, options_);
   EXPECT_NEAR(trainer.Evaluate({MakeBatch(all)}), *summary->eval_loss, 1e-5);
 }
 
@@ -154,7 +154,7 @@ TEST_F(TrainerTest, AccumulatedGradientsAreThoseOfTheWholeBatch) {
   for (const auto& [pieces, batch] : {std::pair{1, 8}, {2, 4}, {4, 2}}) {
     const auto method = CreateMethod(*model_, options_.peft, 3);
     ASSERT_TRUE(method);
-    Trainer trainer(ctx_, *model_, **method, options_);
+    Trainer trainer(ctx_, **method, options_);
     std::vector<TrainBatch> batches;
     for (int i = 0; i < pieces; ++i) {
       std::vector<const Example*> examples;
@@ -241,7 +241,7 @@ TEST_P(PeftTest, TenLossesAndGradientNorms) {
   const Status loaded = (*method)->Load(kSharedGolden + "adapters/train_init_lora");
   ASSERT_TRUE(loaded) << loaded.error().message;
   ThreadPool pool;
-  Trainer trainer({.pool = pool, .compute = Compute::kF32}, *model, **method, options);
+  Trainer trainer({.pool = pool, .compute = Compute::kF32}, **method, options);
   // In an emulator ten steps take more than an hour.
   const char* patience = std::getenv("THIMBLE_TEST_PATIENCE");
   const size_t n_steps = patience != nullptr && std::atoi(patience) > 1 ? 1 : 10;

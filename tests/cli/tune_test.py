@@ -69,7 +69,7 @@ class Tune(harness.ThimbleCase):
         """GGUF has the rows of queries and keys in another order; what is saved fits both."""
         self.thimble("convert", MODEL, "-o", "model.gguf", "--outtype", "f32")
         base = self.logits()
-        for method, flags in [("lora", ["--rank", 4]), ("dora", ["--rank", 4]), ("ia3", []),
+        for method, flags in [("lora", ["--rank", 4]), ("dora", ["--rank", 4]), ("vera", ["--rank", 8]), ("ia3", []), ("bitfit", []), ("norm-tuning", []), ("bottleneck", ["--bottleneck-size", 4]),
                               ("prompt-tuning", ["--num-virtual-tokens", 3]), ("prefix-tuning", ["--num-virtual-tokens", 3])]:
             with self.subTest(method):
                 self.rank = ["--method", method, *flags]
@@ -84,12 +84,33 @@ class Tune(harness.ThimbleCase):
                 for a, b in zip(folder, file):
                     self.assertAlmostEqual(a, b, delta=1e-4)
 
+    def test_full_fine_tuning_makes_a_model(self):
+        self.thimble("convert", MODEL, "-o", "model.gguf", "--outtype", "f32")
+        self.thimble("quantize", "model.gguf", "-o", "q8.gguf", "--type", "Q8_0")
+        self.rank = ["--method", "full"]
+        logits = {}
+        for model, saved in ("model.gguf", "file/model.gguf"), (MODEL, "folder"), ("q8.gguf", "q8/model.gguf"):
+            out = saved.partition("/")[0]
+            text = self.tune("--epochs", 2, "--save-steps", 5, model=model, out=out)
+            self.assertIn("96576 of 96576 parameters trained (100.00 %), full", text)
+            self.assertIn(f"saved: {saved}", text)
+            whole = self.log(out)
+            self.assertLess(whole[-1], 0.5 * whole[0])
+            self.tune("--epochs", 2, "--resume", f"{out}/checkpoint-5", model=model, out=out)
+            self.assertEqual(self.log(out), whole)
+            logits[out] = self.logits(model=saved)[0]["logits"]
+        for a, b in zip(logits["file"], logits["folder"]):
+            self.assertAlmostEqual(a, b, delta=1e-3)
+        self.assertNotEqual(logits["file"], logits["q8"])
+
     def test_flags_of_another_method(self):
         self.rank = []
         self.tune_fails("--method", "ia3", "--rank", 4, says="ia3 has no --lora-r")
         self.tune_fails("--num-virtual-tokens", 4, says="lora has no --num-virtual-tokens")
         self.tune_fails("--method", "dora", "--gguf", says=["--gguf", "dora"])
         self.tune_fails("--method", "prompt-tuning", "--target-modules", "q_proj", says="prompt-tuning has no target modules")
+        self.tune_fails("--method", "bottleneck", "--target-modules", "q_proj", says="after o_proj and down_proj only")
+        self.tune_fails("--bottleneck-size", 4, says="lora has no --bottleneck-size")
         self.tune_fails("--method", "magic", says=["--method", "lora"])
         self.assertFalse((self.dir / "out").exists())
 

@@ -1,16 +1,13 @@
 #include "train/methods/lora.h"
 
 #include <cmath>
-#include <numeric>
 
 #include "base/random.h"
 
 namespace thimble {
 
 Status Lora::Initialize(uint64_t seed) {
-  std::vector<Slot> all;
-  for (int s = 0; s < kNumLinearSlots; ++s) all.push_back(static_cast<Slot>(s));
-  RETURN_IF_ERROR(ChooseTargets(all));
+  RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
   Random random(seed);
   const auto rank = static_cast<double>(options_.rank);
   for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {

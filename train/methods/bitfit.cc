@@ -1,0 +1,41 @@
+// BitFit (Ben Zaken et al. 2022): what is added to each linear layer's bias, or is one where it has none.
+#include "train/methods/methods.h"
+
+namespace thimble {
+namespace {
+
+class Bitfit : public Method {
+ public:
+  Bitfit(const Model& model, const PeftOptions& options) : Method(model, options) {}
+
+  Status Initialize() {
+    RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
+    for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
+      for (const Slot slot : targets()) {
+        const int64_t n_out = weight(layer, slot).n_out;
+        Tensor& bias = module(layer, slot).bias;
+        bias = Tensor::Zeros(1, n_out);
+        AddParameter({.name = ModuleName(layer, slot) + ".bias",
+                      .shape = {n_out},
+                      .value = bias,
+                      .order = PeftRowOrder(model_, slot),
+                      .n_rows = n_out});
+      }
+    }
+    return {};
+  }
+
+ protected:
+  Json Config() const override { return {{"peft_type", "BITFIT"}, {"target_modules", TargetNames()}}; }
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Method>> CreateBitfit(const Model& model, const PeftOptions& options,
+                                             uint64_t /*seed*/) {
+  auto method = std::make_unique<Bitfit>(model, options);
+  RETURN_IF_ERROR(method->Initialize());
+  return method;
+}
+
+}  // namespace thimble
