@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import time
-import unittest
 
 import harness
 from gguf_reader import mix_gguf, read_gguf
@@ -51,6 +50,7 @@ class FitCase(harness.ThimbleCase):
 
 
 class Budgets(FitCase):
+    @harness.slow_in_an_emulator
     def test_sizes_hold_to_the_byte(self):
         _, least = self.fit("--size", "1MB", "--types", "Q4_0,Q5_0,Q8_0")
         front = least["front"]
@@ -68,6 +68,7 @@ class Budgets(FitCase):
         self.fit("--size", front[5]["bytes"], "--types", "Q4_0,Q5_0,Q8_0")
         self.assertEqual(self.size(), front[5]["bytes"])  # a choice that exists is found
 
+    @harness.slow_in_an_emulator
     def test_a_source_without_a_file_type(self):
         """The keys that are added count too."""
         self.thimble("convert", TINY, "-o", "f32.gguf", "--outtype", "f32")
@@ -104,6 +105,7 @@ class Budgets(FitCase):
         # What is expected of this choice is near what is measured: the solver's bar is 20 %.
         self.assertLess(abs(out["expected_kld"] / out["selection"][0]["kld_mean"] - 1), 0.2)
 
+    @harness.slow_in_an_emulator
     def test_what_the_report_is_drawn_from(self):
         said, out = self.fit("--size", "60kB", "--max-kld", "0.05", "--max-kld", "ko=0.06", "--report", "fit.html")
         page = (self.dir / "fit.html").read_text()
@@ -125,6 +127,7 @@ class Budgets(FitCase):
         self.thimble("quantize", TINY, "-o", "f32.gguf", "--type", "F32")
         return self.dir / "f32.gguf"
 
+    @harness.slow_in_an_emulator
     def test_the_cache_gives_the_same_file(self):
         said, first = self.fit("--size", "60kB", out="a.gguf")
         folder = re.search(r"kept in (.*)", said)[1]
@@ -144,12 +147,14 @@ class Budgets(FitCase):
             self.fit("--size", "60kB", out="b.gguf")
             self.assertEqual((self.dir / "a.gguf").read_bytes(), (self.dir / "b.gguf").read_bytes(), name)
 
+    @harness.slow_in_an_emulator
     def test_more_bytes_are_better(self):
         klds = []
         for budget in ["55kB", "62kB", "80kB"]:
             klds.append(self.fit("--size", budget)[1]["selection"][0]["kld_mean"])
         self.assertEqual(klds, sorted(klds, reverse=True))
 
+    @harness.slow_in_an_emulator
     def test_bits_and_memory(self):
         _, out = self.fit("--bpw", "5.5")
         self.assertLessEqual(out["bits_per_weight"], 5.5)
@@ -162,6 +167,7 @@ class Budgets(FitCase):
         self.assertEqual(out["cache_type_k"], "F16")
         self.thimble_fails("fit", TINY, "-o", "x.gguf", *self.texts, "--ram", "1MB", says=["nothing fits", "the budget leaves 0"])
 
+    @harness.slow_in_an_emulator
     def test_a_cache_type_of_ones_own(self):
         for k, v in ("f32", "f16"), ("f32", "f32"):
             _, out = self.fit("--size", "60kB", "--cache-type-k", k, "--cache-type-v", v)
@@ -181,12 +187,14 @@ class Budgets(FitCase):
         self.thimble_fails("fit", TINY, "-o", "x.gguf", *self.texts, "--size", "60kB", "--types", "Q4_K",
                            says="nothing fits")
 
+    @harness.slow_in_an_emulator
     def test_an_output_of_its_own(self):
         _, out = self.fit("--size", "150kB", model=UNTIED)
         types = {t["name"]: t["type"] for t in out["tensors"]}
         self.assertNotEqual(types["output.weight"], "F32")
 
 
+@harness.slow_in_an_emulator
 class Qualities(FitCase):
     def test_max_kld_is_met_with_few_bytes(self):
         for goal in [["--max-kld", "0.002"], ["--max-kld", "ko=0.002"], ["--max-kld", "0.004", "--max-kld", "ko=0.003"]]:
@@ -210,11 +218,11 @@ class Qualities(FitCase):
         self.assertLessEqual(self.size(), 90_000)
 
 
+@harness.slow_in_an_emulator
 class Choices(FitCase):
     """A trained model of one layer, in every combination of two types."""
     TRAINED = harness.ROOT / "tests/golden/trained"  # tools/make_trained_golden.py
 
-    @unittest.skipIf(harness.PATIENCE > 1, "takes an hour in an emulator")
     def test_are_near_the_best_there_is(self):
         text = (harness.ROOT / "quant/calibration_text/english.txt").read_text().split("\n---\n")
         calibration, score = self.dir / "calibration.txt", self.dir / "score.txt"
