@@ -10,7 +10,7 @@ NINJA_FLAGS ?= $(if $(wildcard $(BUILD)/bin/thimble),--quiet)
 help:
 	@echo "make demo       shrink, prove, teach and run a small model, start to end"
 	@echo "make test       build and run all tests"
-	@echo "make test-arm64 cross-compile for 64-bit ARM and run all tests in an emulator (an hour or more)"
+	@echo "make test-arm64 cross-compile for 64-bit ARM and run all tests in an emulator (hours)"
 	@echo "make build      only the program: build/release/bin/thimble"
 	@echo "make bench      measure speed on this machine"
 	@echo "make bench-peers  measure Thimble against llama.cpp on the same files: docs/performance.md"
