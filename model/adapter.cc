@@ -207,6 +207,13 @@ RowOrder PeftRowOrder(const Model& model, Slot slot) {
   return OutputOrder(model.config(), slot, model.file().gguf.has_value(), false);
 }
 
+RowOrder PeftPrefixOrder(const Model& model) {
+  const int64_t width = model.config().n_kv_heads * model.config().head_dim;
+  return [width, order = PeftRowOrder(model, Slot::kK)](int64_t i) {
+    return i / width % 2 == 0 ? i / width * width + order(i % width) : i;
+  };
+}
+
 int64_t PermutedRow(int64_t row, int64_t head_dim) {
   const int64_t head = row / head_dim, within = row % head_dim;
   return head * head_dim + within % 2 * (head_dim / 2) + within / 2;
@@ -215,6 +222,10 @@ int64_t PermutedRow(int64_t row, int64_t head_dim) {
 std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer) {
   std::string name = LayerName(FindRow(arch, slot)->hf, layer);
   return name.substr(0, name.rfind(".weight"));
+}
+
+std::string PeftModuleName(const ArchRow& arch, Slot slot, int64_t layer) {
+  return kPeftPrefix + HfModuleName(arch, slot, layer);
 }
 
 std::string ShortModuleName(const ArchRow& arch, Slot slot) {
@@ -244,8 +255,7 @@ Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLor
       const AdapterModule& m = adapter.layers[i][s];
       if (!m.a) continue;
       const Slot slot = static_cast<Slot>(s);
-      const std::string module =
-          kPeftPrefix + HfModuleName(*model.config().arch, slot, static_cast<int64_t>(i));
+      const std::string module = PeftModuleName(*model.config().arch, slot, static_cast<int64_t>(i));
       table.Add(module + ".lora_A.weight", m.a);
       table.Add(module + ".lora_B.weight", ExportB(model, slot, m, false, 1));
     }

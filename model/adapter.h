@@ -33,12 +33,17 @@ std::string ShortModuleName(const ArchRow& arch, Slot slot);
 // inputs], B [most outputs, r]. Modules of one shape share their copies.
 void ShareVeraMatrices(const Model& model, const Tensor& a, const Tensor& b, Adapter& adapter);
 
+// PEFT's name of the same: "base_model.model.model.layers.0.self_attn.q_proj".
+std::string PeftModuleName(const ArchRow& arch, Slot slot, int64_t layer);
+
 // What a norm's weights are more here than in Hugging Face's files: 1 for Gemma's.
 float HfNormOffset(const ArchRow& arch, Slot norm);
 
 // Row i of what a PEFT folder holds for a linear layer's outputs is row order(i) of the bound model's.
 using RowOrder = std::function<int64_t(int64_t)>;
 RowOrder PeftRowOrder(const Model& model, Slot slot);
+// Likewise of the numbers of Adapter::prefix, whose keys stand in the order of the key matrix's rows.
+RowOrder PeftPrefixOrder(const Model& model);
 
 // New row i of a matrix permuted for interleaved RoPE is old row PermutedRow(i, head_dim) (llama.cpp's
 // convert, LlamaModel.permute).

@@ -43,6 +43,9 @@ constexpr int kNumNormSlots = 6;  // of a layer: kAttnNorm ... kPostFfnNorm
 inline int NormIndex(Slot norm) {
   return static_cast<int>(norm) - static_cast<int>(Slot::kAttnNorm);
 }
+inline Slot NormSlot(int index) {
+  return static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + index);
+}
 inline Slot BiasOf(Slot linear) {
   return static_cast<Slot>(static_cast<int>(linear) + static_cast<int>(Slot::kQBias));
 }

@@ -33,7 +33,7 @@ class WeightBinder {
       RETURN_IF_ERROR(BindLinear(Slot::kUp, i, c.d_ff, c.d_model, layer));
       RETURN_IF_ERROR(BindLinear(Slot::kDown, i, c.d_model, c.d_ff, layer));
       for (int n = 0; n < kNumNormSlots; ++n) {
-        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + n);
+        const Slot slot = NormSlot(n);
         const bool of_heads = slot == Slot::kQNorm || slot == Slot::kKNorm;
         RETURN_IF_ERROR(BindVector(slot, i, of_heads ? c.head_dim : c.d_model, layer.norms[n]));
       }

@@ -25,6 +25,10 @@ std::vector<float> Llama3RopeFactors(double theta, int64_t head_dim, double fact
   return factors;
 }
 
+float ModelConfig::embedding_scale() const {
+  return arch->scale_embedding ? std::sqrt(static_cast<float>(d_model)) : 1.0f;
+}
+
 bool ModelConfig::has_local_layers() const {
   return std::find(is_local.begin(), is_local.end(), true) != is_local.end();
 }

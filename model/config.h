@@ -31,6 +31,7 @@ struct ModelConfig {
   bool tied_embeddings = false;
 
   bool has_local_layers() const;
+  float embedding_scale() const;  // what embeddings are multiplied by
   // Angular frequencies of RoPE, [head_dim / 2].
   std::vector<double> RopeFrequencies(bool local) const;
 };

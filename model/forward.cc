@@ -78,15 +78,9 @@ struct ForwardState {
     exact.compute = Compute::kF32;
     const Tensor low = ScaleColumns(exact, Linear(exact, TrainedWeight("a", m.a), x), m.rank_scale);
     Tensor delta = ScaleColumns(exact, Linear(exact, TrainedWeight("b", m.b), low), m.delta_scale);
-    ScaleInPlace(delta, scale);
+    if (scale != 1) ScaleInPlace(delta, scale);  // never in training
     AddInto(exact, y, delta);
     return delta;
-  }
-
-  // Of what is not trained at another scale than 1.
-  static void ScaleInPlace(const Tensor& t, float scale) {
-    if (scale == 1) return;
-    for (int64_t i = 0; i < t.size(); ++i) t.data()[i] *= scale;
   }
 
   static Tensor ThroughBottleneck(const Context& ctx, const AdapterModule& m, float scale, const Tensor& y) {
@@ -94,7 +88,7 @@ struct ForwardState {
     exact.compute = Compute::kF32;
     const Tensor h = Relu(exact, Linear(exact, TrainedWeight("down", m.down, m.down_bias), y));
     Tensor out = Linear(exact, TrainedWeight("up", m.up, m.up_bias), h);
-    ScaleInPlace(out, scale);
+    if (scale != 1) ScaleInPlace(out, scale);
     AddInto(exact, y, out);
     return out;
   }
@@ -349,10 +343,8 @@ Tensor RunLayers(const Context& ctx, const Model& model, const ForwardInput& inp
 }
 
 Tensor ForwardHidden(const Context& ctx, const Model& model, const ForwardInput& input) {
-  const ModelConfig& c = model.config();
   CHECK(input.cache == nullptr || input.cache->length() >= VirtualTokens(input.adapters));
-  const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
-  Tensor x = Embedding(ctx, model.embedding(), input.tokens, scale);
+  Tensor x = Embedding(ctx, model.embedding(), input.tokens, model.config().embedding_scale());
   // A frozen model's gradients are wanted only where someone looks at them.
   if (ctx.tape != nullptr && input.observer != nullptr) {
     x.set_requires_grad(true);

@@ -9,6 +9,12 @@
 namespace thimble {
 namespace {
 
+// A vector as a matrix of one row.
+TensorInfo AsRow(TensorInfo info) {
+  if (info.shape.size() == 1) info.shape.insert(info.shape.begin(), 1);
+  return info;
+}
+
 // A column of numbers, one for each of the layer's outputs, in the model's row order: [1, n_out].
 Result<Tensor> DecodeOutputs(const std::string& path, TensorInfo info, const AdapterTarget& target,
                              const Model& model) {
@@ -126,8 +132,7 @@ class PeftLoader {
       return {};
     }
     if (part == ".vera_lambda_d") {
-      TensorInfo row = info;
-      if (row.shape.size() == 1) row.shape.insert(row.shape.begin(), 1);
+      const TensorInfo row = AsRow(info);
       if (row.shape.size() != 2)
         return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' is no vector", path_, info.name);
       ASSIGN_OR_RETURN(module.rank_scale, DecodeTensor(path_, row, 1, row.shape[1]));
@@ -154,8 +159,7 @@ class PeftLoader {
                        ShortModuleName(*model_.config().arch, Slot::kO),
                        ShortModuleName(*model_.config().arch, Slot::kDown));
     }
-    TensorInfo matrix = info;
-    if (matrix.shape.size() == 1) matrix.shape.insert(matrix.shape.begin(), 1);
+    const TensorInfo matrix = AsRow(info);
     if (matrix.shape.size() != 2) {
       return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' is no matrix", path_, info.name);
     }
@@ -205,12 +209,12 @@ class PeftLoader {
     };
     for (size_t layer = 0; layer < model_.layers().size(); ++layer) {
       for (int i = 0; i < kNumNormSlots; ++i) {
-        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + i);
+        const Slot slot = NormSlot(i);
         add(static_cast<int64_t>(layer), slot, model_.layers()[layer].norm(slot), adapter_.norms[layer][i]);
       }
     }
     add(0, Slot::kOutputNorm, model_.output_norm(), adapter_.output_norm);
-    for (TensorInfo info : file_.weights.tensors) {
+    for (const TensorInfo& info : file_.weights.tensors) {
       std::string name = info.name;
       if (name.starts_with(kPeftPrefix)) name.erase(0, std::strlen(kPeftPrefix));
       const auto place = places.find(name);
@@ -219,10 +223,9 @@ class PeftLoader {
                          info.name);
       }
       const auto& [own, slot] = place->second;
-      if (info.shape.size() == 1) info.shape.insert(info.shape.begin(), 1);
       const bool of_heads = slot == Slot::kQNorm || slot == Slot::kKNorm;
-      ASSIGN_OR_RETURN(
-          *own, DecodeTensor(path_, info, 1, of_heads ? model_.config().head_dim : model_.config().d_model));
+      ASSIGN_OR_RETURN(*own, DecodeTensor(path_, AsRow(info), 1,
+                                          of_heads ? model_.config().head_dim : model_.config().d_model));
       for (int64_t i = 0; i < own->size(); ++i) own->data()[i] += HfNormOffset(arch, slot);
     }
     return {};
@@ -239,15 +242,12 @@ class PeftLoader {
     ASSIGN_OR_RETURN(Tensor rows, DecodeTensor(path_, *info, info->shape[0],
                                                is_prefix ? c.n_layers * 2 * kv_width : c.d_model));
     if (is_prefix) {
-      const RowOrder order = OutputOrder(c, Slot::kK, false, model_.file().gguf.has_value());
-      std::vector<float> key(static_cast<size_t>(kv_width));
-      for (int64_t i = 0; i < rows.rows() * c.n_layers; ++i) {
-        float* const stored = rows.data() + 2 * i * kv_width;
-        for (int64_t j = 0; j < kv_width; ++j) key[static_cast<size_t>(j)] = stored[order(j)];
-        std::copy(key.begin(), key.end(), stored);
-      }
+      const RowOrder order = PeftPrefixOrder(model_);
+      adapter_.prefix = Tensor::Empty(rows.rows(), rows.cols());
+      for (int64_t i = 0; i < rows.size(); ++i) adapter_.prefix.data()[order(i)] = rows.data()[i];
+    } else {
+      adapter_.prompt = std::move(rows);
     }
-    (is_prefix ? adapter_.prefix : adapter_.prompt) = std::move(rows);
     return {};
   }
 

@@ -43,6 +43,11 @@ void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
   }
 }
 
+void ScaleInPlace(const Tensor& t, float s) {
+  float* p = t.data();
+  for (int64_t i = 0; i < t.size(); ++i) p[i] *= s;
+}
+
 void AddBias(const Context& ctx, const Tensor& bias, float scale, const Tensor& y) {
   CHECK(bias.size() == y.cols());
   for (int64_t i = 0; i < y.rows(); ++i) ctx.kernels.axpy(scale, bias.data(), y.row(i), y.cols());

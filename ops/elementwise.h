@@ -8,6 +8,9 @@ namespace thimble {
 // backward pass of the op that made it (true of Linear and RmsNorm).
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b);
 
+// t *= s, in place and without a backward pass.
+void ScaleInPlace(const Tensor& t, float s);
+
 // y += scale * bias [1, cols] in every row, in place.
 void AddBias(const Context& ctx, const Tensor& bias, float scale, const Tensor& y);
 

@@ -220,11 +220,6 @@ int64_t ShareOfMany(const Context& ctx, int64_t m) {
   return (m + pieces - 1) / pieces;
 }
 
-void ScaleInPlace(const Tensor& t, float s) {
-  float* p = t.data();
-  for (int64_t i = 0; i < t.size(); ++i) p[i] *= s;
-}
-
 }  // namespace
 
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,

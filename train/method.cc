@@ -11,23 +11,23 @@ namespace {
 
 constexpr MethodRow kMethods[] = {
     {"lora", "two matrices of a low rank beside each linear layer (Hu et al. 2021)",
-     MethodRow::kRank | MethodRow::kLora, CreateLora},
+     MethodRow::kRank | MethodRow::kLora, MakeLora},
     {"dora", "LoRA with the length of each row of weights trained apart (Liu et al. 2024)",
-     MethodRow::kRank | MethodRow::kLora, CreateDora},
+     MethodRow::kRank | MethodRow::kLora, MakeDora},
     {"vera", "two vectors between random matrices that all layers share (Kopiczko et al. 2024)",
-     MethodRow::kRank, CreateVera},
+     MethodRow::kRank, MakeVera},
     {"ia3", "a factor for each key, value and hidden activation (Liu et al. 2022)", MethodRow::kNothing,
-     CreateIa3},
+     MakeIa3},
     {"bottleneck", "a small network after each half of a layer (Houlsby et al. 2019)", MethodRow::kBottleneck,
-     CreateBottleneck},
-    {"bitfit", "a bias for each linear layer (Ben Zaken et al. 2022)", MethodRow::kNothing, CreateBitfit},
-    {"norm-tuning", "the norms' weights (Qi et al. 2022)", MethodRow::kNothing, CreateNormTuning},
+     MakeBottleneck},
+    {"bitfit", "a bias for each linear layer (Ben Zaken et al. 2022)", MethodRow::kNothing, MakeBitfit},
+    {"norm-tuning", "the norms' weights (Qi et al. 2022)", MethodRow::kNothing, MakeNormTuning},
     {"prompt-tuning", "embeddings before the text (Lester et al. 2021)", MethodRow::kVirtualTokens,
-     CreatePromptTuning},
+     MakePromptTuning},
     {"prefix-tuning", "keys and values before the text, in every layer (Li & Liang 2021)",
-     MethodRow::kVirtualTokens, CreatePrefixTuning},
+     MethodRow::kVirtualTokens, MakePrefixTuning},
     {"full", "every number of the model, in F32: what the others are compared with", MethodRow::kNothing,
-     CreateFull},
+     MakeFull},
 };
 
 }  // namespace
@@ -42,11 +42,16 @@ const MethodRow* FindMethod(std::string_view name) {
 }
 
 Result<std::unique_ptr<Method>> CreateMethod(const Model& model, const PeftOptions& options, uint64_t seed) {
-  if (const MethodRow* row = FindMethod(options.method)) return row->create(model, options, seed);
-  std::vector<std::string_view> names;
-  for (const MethodRow& row : kMethods) names.push_back(row.name);
-  return MakeError(ErrorCode::kInvalidArgument, "method '{}' is not one of {}", options.method,
-                   fmt::join(names, ", "));
+  const MethodRow* row = FindMethod(options.method);
+  if (row == nullptr) {
+    std::vector<std::string_view> names;
+    for (const MethodRow& known : kMethods) names.push_back(known.name);
+    return MakeError(ErrorCode::kInvalidArgument, "method '{}' is not one of {}", options.method,
+                     fmt::join(names, ", "));
+  }
+  auto method = row->make(model, options);
+  RETURN_IF_ERROR(method->Initialize(seed));
+  return method;
 }
 
 Method::Method(const Model& model, const PeftOptions& options) : model_(model), options_(options) {
@@ -61,7 +66,7 @@ int64_t Method::n_parameters() const {
 }
 
 std::string Method::ModuleName(int64_t layer, Slot slot) const {
-  return "base_model.model." + HfModuleName(*model_.config().arch, slot, layer);
+  return PeftModuleName(*model_.config().arch, slot, layer);
 }
 
 const Weight& Method::weight(int64_t layer, Slot slot) const {
@@ -107,6 +112,14 @@ std::vector<std::string> Method::TargetNames() const {
   return names;
 }
 
+Tensor Method::Uniform(int64_t rows, int64_t cols, double bound, Random& random) {
+  Tensor t = Tensor::Empty(rows, cols);
+  for (int64_t i = 0; i < t.size(); ++i) {
+    t.data()[i] = static_cast<float>((2 * random.Uniform() - 1) * bound);
+  }
+  return t;
+}
+
 void Method::AddParameter(Parameter parameter) {
   parameter.value.set_requires_grad(true);
   parameters_.push_back(std::move(parameter));
@@ -145,19 +158,13 @@ Status Method::Fill(const std::string& source, std::span<const Parameter> parame
 Status Method::Save(const std::string& directory) const {
   std::vector<std::vector<float>> values;
   TensorTable table;
-  for (const Parameter& p : parameters_) {
-    const auto& out = values.emplace_back(FileValues(p));
-    table.Add({p.name,
-               WeightType::kF32,
-               p.shape,
-               {reinterpret_cast<const uint8_t*>(out.data()), out.size() * sizeof(float)}});
-  }
-  for (const FrozenTensor& f : Frozen()) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(f.value.data());
-    table.Add({f.name,
-               WeightType::kF32,
-               {f.value.rows(), f.value.cols()},
-               {bytes, f.value.size() * sizeof(float)}});
+  const std::vector<Parameter> frozen = Frozen();
+  for (const std::span<const Parameter> saved : {std::span(parameters_), std::span(frozen)}) {
+    for (const Parameter& p : saved) {
+      const auto& out = values.emplace_back(FileValues(p));
+      const auto* bytes = reinterpret_cast<const uint8_t*>(out.data());
+      table.Add({p.name, WeightType::kF32, p.shape, {bytes, out.size() * sizeof(float)}});
+    }
   }
   Json config = Config();
   config["task_type"] = "CAUSAL_LM";
@@ -168,16 +175,12 @@ Status Method::Save(const std::string& directory) const {
 
 Status Method::Load(const std::string& directory) {
   ASSIGN_OR_RETURN(const PeftAdapter file, ReadPeftAdapter(directory));
-  const std::vector<FrozenTensor> frozen = Frozen();
+  const std::vector<Parameter> frozen = Frozen();
   if (file.weights.tensors.size() != parameters_.size() + frozen.size()) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: has other modules or ranks", directory);
   }
   RETURN_IF_ERROR(Fill(directory, parameters_, file.weights.tensors));
-  std::vector<Parameter> fixed;
-  for (const FrozenTensor& f : frozen) fixed.push_back({f.name, {f.value.rows(), f.value.cols()}, f.value});
-  RETURN_IF_ERROR(Fill(directory, fixed, file.weights.tensors));
-  OnFrozenLoaded();
-  return {};
+  return Fill(directory, frozen, file.weights.tensors);
 }
 
 }  // namespace thimble

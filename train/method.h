@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/random.h"
 #include "base/result.h"
 #include "model/adapter.h"
 #include "model/model.h"
@@ -28,7 +29,7 @@ struct PeftOptions {
   std::vector<std::string> target_modules;
 };
 
-// Numbers that are trained, and how a PEFT folder holds them.
+// Numbers that are trained, or in Method::Frozen only saved, and how a PEFT folder holds them.
 struct Parameter {
   std::string name;            // in adapter_model.safetensors
   std::vector<int64_t> shape;  // there; as many numbers as in `value`
@@ -40,15 +41,12 @@ struct Parameter {
   double learning_rate = 1;  // times the run's
 };
 
-// Numbers that are not trained but saved.
-struct FrozenTensor {
-  std::string name;  // in adapter_model.safetensors
-  Tensor value;
-};
-
 class Method {
  public:
   virtual ~Method() = default;
+  Method(const Model& model, const PeftOptions& options);
+  // Makes the parameters. Error kInvalidArgument where the options do not fit the method or the model.
+  virtual Status Initialize(uint64_t seed) = 0;
 
   const PeftOptions& options() const { return options_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -69,11 +67,9 @@ class Method {
   virtual std::string SavedPath(const std::string& directory) const { return directory; }
 
  protected:
-  Method(const Model& model, const PeftOptions& options);
   // adapter_config.json without what all methods have.
   virtual Json Config() const = 0;
-  virtual std::vector<FrozenTensor> Frozen() const { return {}; }
-  virtual void OnFrozenLoaded() {}  // their values are now others
+  virtual std::vector<Parameter> Frozen() const { return {}; }
 
   // PEFT's name of a linear layer: "base_model.model.model.layers.0.self_attn.q_proj"
   std::string ModuleName(int64_t layer, Slot slot) const;
@@ -85,6 +81,8 @@ class Method {
   static std::vector<Slot> AllLinearSlots();
   Status ChooseTargets(std::span<const Slot> usual);
   AdapterModule& module(int64_t layer, Slot slot);
+  // [rows, cols], uniform in +-bound.
+  static Tensor Uniform(int64_t rows, int64_t cols, double bound, Random& random);
   // With `value` trained from now on.
   void AddParameter(Parameter parameter);
   // As the file has them.
@@ -106,11 +104,11 @@ struct MethodRow {
   std::string_view name, what;
   enum Heeds { kNothing = 0, kRank = 1, kLora = 2, kVirtualTokens = 4, kBottleneck = 8 };
   int heeds;  // which of the options, as a sum: rank, LoRA's others, n_virtual_tokens, bottleneck_size
-  Result<std::unique_ptr<Method>> (*create)(const Model& model, const PeftOptions& options, uint64_t seed);
+  std::unique_ptr<Method> (*make)(const Model& model, const PeftOptions& options);
 };
 std::span<const MethodRow> Methods();
 const MethodRow* FindMethod(std::string_view name);  // or null
-// Error kInvalidArgument where the options do not fit the method or the model.
+// Initialized; an unknown method is an error too.
 Result<std::unique_ptr<Method>> CreateMethod(const Model& model, const PeftOptions& options, uint64_t seed);
 
 }  // namespace thimble

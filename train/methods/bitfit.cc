@@ -6,9 +6,9 @@ namespace {
 
 class Bitfit : public Method {
  public:
-  Bitfit(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize() {
+  Status Initialize(uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
       for (const Slot slot : targets()) {
@@ -31,11 +31,8 @@ class Bitfit : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateBitfit(const Model& model, const PeftOptions& options,
-                                             uint64_t /*seed*/) {
-  auto method = std::make_unique<Bitfit>(model, options);
-  RETURN_IF_ERROR(method->Initialize());
-  return method;
+std::unique_ptr<Method> MakeBitfit(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Bitfit>(model, options);
 }
 
 }  // namespace thimble

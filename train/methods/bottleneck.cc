@@ -12,9 +12,9 @@ namespace {
 
 class Bottleneck : public Method {
  public:
-  Bottleneck(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize(uint64_t seed) {
+  Status Initialize(uint64_t seed) override {
     constexpr Slot kUsual[] = {Slot::kO, Slot::kDown};
     RETURN_IF_ERROR(ChooseTargets(kUsual));
     for (const Slot slot : targets()) {
@@ -27,14 +27,10 @@ class Bottleneck : public Method {
       for (const Slot slot : targets()) {
         const int64_t n = weight(layer, slot).n_out, size = options_.bottleneck_size;
         AdapterModule& m = module(layer, slot);
-        m.down = Tensor::Empty(size, n);
+        m.down = Uniform(size, n, 1 / std::sqrt(static_cast<double>(n)), random);
         m.down_bias = Tensor::Zeros(1, size);
         m.up = Tensor::Zeros(n, size);
         m.up_bias = Tensor::Zeros(1, n);
-        const double bound = 1 / std::sqrt(static_cast<double>(n));
-        for (int64_t i = 0; i < m.down.size(); ++i) {
-          m.down.data()[i] = static_cast<float>((2 * random.Uniform() - 1) * bound);
-        }
         const std::string name = ModuleName(layer, slot);
         AddParameter({.name = name + ".adapter_down.weight", .shape = {size, n}, .value = m.down});
         AddParameter({.name = name + ".adapter_down.bias", .shape = {size}, .value = m.down_bias});
@@ -57,11 +53,8 @@ class Bottleneck : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateBottleneck(const Model& model, const PeftOptions& options,
-                                                 uint64_t seed) {
-  auto method = std::make_unique<Bottleneck>(model, options);
-  RETURN_IF_ERROR(method->Initialize(seed));
-  return method;
+std::unique_ptr<Method> MakeBottleneck(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Bottleneck>(model, options);
 }
 
 }  // namespace thimble

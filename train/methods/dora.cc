@@ -114,10 +114,8 @@ class Dora : public Lora {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateDora(const Model& model, const PeftOptions& options, uint64_t seed) {
-  auto dora = std::make_unique<Dora>(model, options);
-  RETURN_IF_ERROR(dora->Initialize(seed));
-  return dora;
+std::unique_ptr<Method> MakeDora(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Dora>(model, options);
 }
 
 }  // namespace thimble

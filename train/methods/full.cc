@@ -1,5 +1,4 @@
 // Full fine-tuning, to compare with: every number of the model is trained in F32, and a whole model is saved.
-#include <cstring>
 #include <filesystem>
 
 #include "base/file.h"
@@ -10,9 +9,9 @@ namespace {
 
 class Full : public Method {
  public:
-  Full(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize() {
+  Status Initialize(uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     own_ = model_.TrainableCopy();
     Add(0, Slot::kEmbedding, own_->embedding().trained);
@@ -24,10 +23,7 @@ class Full : public Method {
         Add(i, slot, layer.weight(slot).trained);
         Add(i, BiasOf(slot), layer.bias[static_cast<size_t>(slot)]);
       }
-      for (int n = 0; n < kNumNormSlots; ++n) {
-        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + n);
-        Add(i, slot, layer.norm(slot));
-      }
+      for (int n = 0; n < kNumNormSlots; ++n) Add(i, NormSlot(n), layer.norms[static_cast<size_t>(n)]);
     }
     return {};
   }
@@ -57,11 +53,10 @@ class Full : public Method {
     if (!value) return;
     const TensorRow& row = *FindRow(*model_.config().arch, slot);
     const bool is_matrix = value.rows() > 1;
-    const bool plus_one = !is_gguf() && row.transform == GgufTransform::kPlusOne;
     AddParameter({.name = LayerName(is_gguf() ? row.gguf : row.hf, layer),
                   .shape = is_matrix ? std::vector{value.rows(), value.cols()} : std::vector{value.size()},
                   .value = value,
-                  .offset = plus_one ? 1.0f : 0.0f});
+                  .offset = is_gguf() ? 0 : HfNormOffset(*model_.config().arch, slot)});
   }
 
   // The base's tensors with the trained ones in their places, kept alive by `values`.
@@ -118,11 +113,8 @@ class Full : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateFull(const Model& model, const PeftOptions& options,
-                                           uint64_t /*seed*/) {
-  auto method = std::make_unique<Full>(model, options);
-  RETURN_IF_ERROR(method->Initialize());
-  return method;
+std::unique_ptr<Method> MakeFull(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Full>(model, options);
 }
 
 }  // namespace thimble

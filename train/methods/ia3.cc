@@ -9,9 +9,9 @@ namespace {
 
 class Ia3 : public Method {
  public:
-  Ia3(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize() {
+  Status Initialize(uint64_t /*seed*/) override {
     constexpr Slot kUsual[] = {Slot::kK, Slot::kV, Slot::kDown};
     RETURN_IF_ERROR(ChooseTargets(kUsual));
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
@@ -51,10 +51,8 @@ class Ia3 : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateIa3(const Model& model, const PeftOptions& options, uint64_t /*seed*/) {
-  auto ia3 = std::make_unique<Ia3>(model, options);
-  RETURN_IF_ERROR(ia3->Initialize());
-  return ia3;
+std::unique_ptr<Method> MakeIa3(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Ia3>(model, options);
 }
 
 }  // namespace thimble

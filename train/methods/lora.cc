@@ -18,13 +18,9 @@ Status Lora::Initialize(uint64_t seed) {
                          w.name, w.n_out, w.n_in);
       }
       AdapterModule& m = module(layer, slot);
-      m.a = Tensor::Empty(options_.rank, w.n_in);
+      m.a = Uniform(options_.rank, w.n_in, 1 / std::sqrt(static_cast<double>(w.n_in)), random);
       m.b = Tensor::Zeros(w.n_out, options_.rank);
       m.scale = static_cast<float>(options_.alpha / (options_.rslora ? std::sqrt(rank) : rank));
-      const double bound = 1 / std::sqrt(static_cast<double>(w.n_in));
-      for (int64_t j = 0; j < m.a.size(); ++j) {
-        m.a.data()[j] = static_cast<float>((2 * random.Uniform() - 1) * bound);
-      }
       const std::string name = ModuleName(layer, slot);
       AddParameter({.name = name + ".lora_A.weight", .shape = {options_.rank, w.n_in}, .value = m.a});
       AddParameter({.name = name + ".lora_B.weight",
@@ -48,10 +44,8 @@ Json Lora::Config() const {
   return ToJson(config);
 }
 
-Result<std::unique_ptr<Method>> CreateLora(const Model& model, const PeftOptions& options, uint64_t seed) {
-  auto lora = std::make_unique<Lora>(model, options);
-  RETURN_IF_ERROR(lora->Initialize(seed));
-  return lora;
+std::unique_ptr<Method> MakeLora(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Lora>(model, options);
 }
 
 }  // namespace thimble

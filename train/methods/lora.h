@@ -8,9 +8,9 @@ namespace thimble {
 
 class Lora : public Method {
  public:
-  Lora(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
   // A uniform in +-1/sqrt(n_in) (PEFT's Kaiming-uniform with a = sqrt(5)), B zero.
-  virtual Status Initialize(uint64_t seed);
+  Status Initialize(uint64_t seed) override;
 
  protected:
   Json Config() const override;

@@ -5,20 +5,15 @@
 
 namespace thimble {
 
-Result<std::unique_ptr<Method>> CreateLora(const Model& model, const PeftOptions& options, uint64_t seed);
-Result<std::unique_ptr<Method>> CreateDora(const Model& model, const PeftOptions& options, uint64_t seed);
-Result<std::unique_ptr<Method>> CreateIa3(const Model& model, const PeftOptions& options, uint64_t seed);
-Result<std::unique_ptr<Method>> CreateVera(const Model& model, const PeftOptions& options, uint64_t seed);
-Result<std::unique_ptr<Method>> CreateBitfit(const Model& model, const PeftOptions& options, uint64_t seed);
-Result<std::unique_ptr<Method>> CreateNormTuning(const Model& model, const PeftOptions& options,
-                                                 uint64_t seed);
-Result<std::unique_ptr<Method>> CreateBottleneck(const Model& model, const PeftOptions& options,
-                                                 uint64_t seed);
-Result<std::unique_ptr<Method>> CreatePromptTuning(const Model& model, const PeftOptions& options,
-                                                   uint64_t seed);
-Result<std::unique_ptr<Method>> CreatePrefixTuning(const Model& model, const PeftOptions& options,
-                                                   uint64_t seed);
-
-Result<std::unique_ptr<Method>> CreateFull(const Model& model, const PeftOptions& options, uint64_t seed);
+std::unique_ptr<Method> MakeLora(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeDora(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeVera(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeIa3(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeBottleneck(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeBitfit(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeNormTuning(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakePromptTuning(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakePrefixTuning(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakeFull(const Model& model, const PeftOptions& options);
 
 }  // namespace thimble

@@ -8,14 +8,14 @@ namespace {
 
 class NormTuning : public Method {
  public:
-  NormTuning(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize() {
+  Status Initialize(uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     adapter_.norms.resize(model_.layers().size());
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
       for (int i = 0; i < kNumNormSlots; ++i) {
-        const Slot slot = static_cast<Slot>(static_cast<int>(Slot::kAttnNorm) + i);
+        const Slot slot = NormSlot(i);
         const auto l = static_cast<size_t>(layer);
         Add(layer, slot, model_.layers()[l].norm(slot), adapter_.norms[l][static_cast<size_t>(i)]);
       }
@@ -46,11 +46,8 @@ class NormTuning : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateNormTuning(const Model& model, const PeftOptions& options,
-                                                 uint64_t /*seed*/) {
-  auto method = std::make_unique<NormTuning>(model, options);
-  RETURN_IF_ERROR(method->Initialize());
-  return method;
+std::unique_ptr<Method> MakeNormTuning(const Model& model, const PeftOptions& options) {
+  return std::make_unique<NormTuning>(model, options);
 }
 
 }  // namespace thimble

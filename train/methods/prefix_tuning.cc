@@ -8,10 +8,10 @@ namespace {
 
 class PrefixTuning : public Method {
  public:
-  PrefixTuning(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
   // Normal with a deviation of 1, as PEFT's.
-  Status Initialize(uint64_t seed) {
+  Status Initialize(uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     const ModelConfig& c = model_.config();
     const int64_t width = c.n_kv_heads * c.head_dim, n = options_.n_virtual_tokens;
@@ -20,14 +20,10 @@ class PrefixTuning : public Method {
     for (int64_t i = 0; i < adapter_.prefix.size(); ++i) {
       adapter_.prefix.data()[i] = static_cast<float>(random.Normal());
     }
-    // Keys stand in the order of the key matrix's rows; values are never reordered.
-    const auto in_key = [width, order = PeftRowOrder(model_, Slot::kK)](int64_t i) {
-      return i / width % 2 == 0 ? i / width * width + order(i % width) : i;
-    };
     AddParameter({.name = "prompt_embeddings",
                   .shape = {n, adapter_.prefix.cols()},
                   .value = adapter_.prefix,
-                  .order = in_key,
+                  .order = PeftPrefixOrder(model_),
                   .n_rows = adapter_.prefix.size()});
     return {};
   }
@@ -48,11 +44,8 @@ class PrefixTuning : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreatePrefixTuning(const Model& model, const PeftOptions& options,
-                                                   uint64_t seed) {
-  auto method = std::make_unique<PrefixTuning>(model, options);
-  RETURN_IF_ERROR(method->Initialize(seed));
-  return method;
+std::unique_ptr<Method> MakePrefixTuning(const Model& model, const PeftOptions& options) {
+  return std::make_unique<PrefixTuning>(model, options);
 }
 
 }  // namespace thimble

@@ -1,6 +1,4 @@
 // Prompt tuning (Lester et al. 2021): embeddings of tokens that are in no vocabulary stand before every text.
-#include <cmath>
-
 #include "base/random.h"
 #include "ops/embedding.h"
 #include "train/methods/methods.h"
@@ -10,10 +8,10 @@ namespace {
 
 class PromptTuning : public Method {
  public:
-  PromptTuning(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
   // The embeddings of tokens that are drawn from the vocabulary: section 3.2, and PEFT's SAMPLE_VOCAB.
-  Status Initialize(uint64_t seed) {
+  Status Initialize(uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     const ModelConfig& c = model_.config();
     Random random(seed);
@@ -22,8 +20,7 @@ class PromptTuning : public Method {
       ids.push_back(static_cast<int32_t>(random.Below(static_cast<uint64_t>(c.vocab_size))));
     }
     ThreadPool pool(1);
-    const float scale = c.arch->scale_embedding ? std::sqrt(static_cast<float>(c.d_model)) : 1.0f;
-    adapter_.prompt = Embedding({.pool = pool}, model_.embedding(), ids, scale);
+    adapter_.prompt = Embedding({.pool = pool}, model_.embedding(), ids, c.embedding_scale());
     AddParameter({.name = "prompt_embeddings",
                   .shape = {options_.n_virtual_tokens, c.d_model},
                   .value = adapter_.prompt});
@@ -42,11 +39,8 @@ class PromptTuning : public Method {
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreatePromptTuning(const Model& model, const PeftOptions& options,
-                                                   uint64_t seed) {
-  auto method = std::make_unique<PromptTuning>(model, options);
-  RETURN_IF_ERROR(method->Initialize(seed));
-  return method;
+std::unique_ptr<Method> MakePromptTuning(const Model& model, const PeftOptions& options) {
+  return std::make_unique<PromptTuning>(model, options);
 }
 
 }  // namespace thimble

@@ -2,7 +2,6 @@
 // trained vectors per layer. Layers take the first columns of A and the first rows of B.
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "base/random.h"
 #include "train/methods/methods.h"
@@ -12,9 +11,9 @@ namespace {
 
 class Vera : public Method {
  public:
-  Vera(const Model& model, const PeftOptions& options) : Method(model, options) {}
+  using Method::Method;
 
-  Status Initialize(uint64_t seed) {
+  Status Initialize(uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
     int64_t n_in = 0, n_out = 0;
     for (const Slot slot : targets()) {
@@ -25,8 +24,10 @@ class Vera : public Method {
       return MakeError(ErrorCode::kInvalidArgument, "rank {} is less than 1", options_.rank);
     }
     Random random(seed);
-    a_ = RandomMatrix(options_.rank, n_in, random);
-    b_ = RandomMatrix(n_out, options_.rank, random);
+    // Kaiming-uniform, as PEFT's.
+    const auto bound = [](int64_t cols) { return std::sqrt(3.0 / static_cast<double>(cols)); };
+    a_ = Uniform(options_.rank, n_in, bound(n_in), random);
+    b_ = Uniform(n_out, options_.rank, bound(options_.rank), random);
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
       for (const Slot slot : targets()) {
         const int64_t rows = weight(layer, slot).n_out;
@@ -43,15 +44,21 @@ class Vera : public Method {
                       .n_rows = rows});
       }
     }
-    Share();
+    ShareVeraMatrices(model_, a_, b_, adapter_);
+    return {};
+  }
+
+  Status Load(const std::string& directory) override {
+    RETURN_IF_ERROR(Method::Load(directory));
+    ShareVeraMatrices(model_, a_, b_, adapter_);
     return {};
   }
 
  protected:
-  std::vector<FrozenTensor> Frozen() const override {
-    return {{"base_model.vera_A", a_}, {"base_model.vera_B", b_}};
+  std::vector<Parameter> Frozen() const override {
+    return {{.name = "base_model.vera_A", .shape = {a_.rows(), a_.cols()}, .value = a_},
+            {.name = "base_model.vera_B", .shape = {b_.rows(), b_.cols()}, .value = b_}};
   }
-  void OnFrozenLoaded() override { Share(); }
   Json Config() const override {
     return {{"peft_type", "VERA"},     {"r", options_.rank},       {"target_modules", TargetNames()},
             {"vera_dropout", 0.0},     {"d_initial", 0.1},         {"bias", "none"},
@@ -59,27 +66,13 @@ class Vera : public Method {
   }
 
  private:
-  // Kaiming-uniform, as PEFT's.
-  static Tensor RandomMatrix(int64_t rows, int64_t cols, Random& random) {
-    const Tensor t = Tensor::Empty(rows, cols);
-    const double bound = std::sqrt(3.0 / static_cast<double>(cols));
-    for (int64_t i = 0; i < t.size(); ++i) {
-      t.data()[i] = static_cast<float>((2 * random.Uniform() - 1) * bound);
-    }
-    return t;
-  }
-
-  void Share() { ShareVeraMatrices(model_, a_, b_, adapter_); }
-
   Tensor a_, b_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Method>> CreateVera(const Model& model, const PeftOptions& options, uint64_t seed) {
-  auto method = std::make_unique<Vera>(model, options);
-  RETURN_IF_ERROR(method->Initialize(seed));
-  return method;
+std::unique_ptr<Method> MakeVera(const Model& model, const PeftOptions& options) {
+  return std::make_unique<Vera>(model, options);
 }
 
 }  // namespace thimble
