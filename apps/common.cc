@@ -18,6 +18,7 @@
 #include "apps/scoring.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "formats/model_hash.h"
 
 namespace thimble {
 namespace {
@@ -187,6 +188,15 @@ Result<float> ParseScale(const std::string& text, const std::string& what) {
   return scale;
 }
 
+void WarnOfAnotherBase(const Adapter& adapter, const Model& model) {
+  const auto base = adapter.notes.find(kBaseNote);
+  if (base == adapter.notes.end() || base->second == Fingerprint(model.file())) return;
+  fmt::print(stderr,
+             "thimble: warning: {} was trained on another base than {}; thimble adapter rebase fits it to "
+             "this one\n",
+             adapter.name, model.file().path);
+}
+
 Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model) {
   LoadedAdapters loaded;
   for (const std::string& text : paths) {
@@ -198,6 +208,7 @@ Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const
     }
     ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, model));
     RETURN_IF_ERROR(CheckScale(adapter, scale));
+    WarnOfAnotherBase(adapter, model);
     loaded.adapters.push_back(std::make_unique<Adapter>(std::move(adapter)));
     loaded.applied.push_back({.adapter = loaded.adapters.back().get(), .scale = scale});
   }

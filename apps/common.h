@@ -24,6 +24,7 @@ struct EvalInput;  // eval/record.h
 // A command registers its flags and what to run; the exit status is 0, or 1 after an error was printed.
 void AddInspect(CLI::App& app);
 void AddConvert(CLI::App& app);
+void AddAdapter(CLI::App& app);
 void AddQuantize(CLI::App& app);
 void AddFit(CLI::App& app);
 void AddImatrix(CLI::App& app);
@@ -32,6 +33,7 @@ void AddEval(CLI::App& app);
 void AddCompare(CLI::App& app);
 void AddReport(CLI::App& app);
 void AddTune(CLI::App& app);
+void AddRecover(CLI::App& app);
 void AddRun(CLI::App& app);
 void AddChat(CLI::App& app);
 void AddTokenize(CLI::App& app);
@@ -98,6 +100,8 @@ struct LoadedAdapters {
 };
 // `what` goes into the error.
 Result<float> ParseScale(const std::string& text, const std::string& what);
+// On standard error, where the adapter's notes name another base than the model.
+void WarnOfAnotherBase(const Adapter& adapter, const Model& model);
 Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model);
 
 // Sampling flags with llama.cpp's names.

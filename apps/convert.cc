@@ -58,7 +58,17 @@ Status Convert(const Flags& flags) {
     return MakeError(ErrorCode::kInvalidArgument, "{} and {} are both {}", flags.in, flags.out,
                      to_gguf ? "GGUF files" : "PEFT folders");
   }
-  RETURN_IF_ERROR(ConvertAdapter(flags.in, flags.base, flags.out));
+  const auto type = ParseWeightType(flags.outtype.empty() ? "F32" : flags.outtype);
+  if (!type || !Info(*type).decodable || Info(*type).block_size > 32) {
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "--outtype: an adapter can be F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 or IQ4_NL, not '{}'",
+        flags.outtype);
+  }
+  if (*type != WeightType::kF32 && !to_gguf) {
+    return MakeError(ErrorCode::kInvalidArgument, "--outtype: a PEFT folder is written in F32");
+  }
+  RETURN_IF_ERROR(ConvertAdapter(flags.in, flags.base, flags.out, *type));
   fmt::print("{}: converted for {}\n", flags.out, flags.base);
   return {};
 }
@@ -78,7 +88,7 @@ void AddConvert(CLI::App& app) {
       "Type of the matrices: f32, f16, bf16, to GGUF also q8_0 and the others of thimble quantize "
       "(default: the input's, F16 for a folder made of quantized weights; GPTQ, AWQ and compressed-tensors "
       "keep "
-      "their numbers in GGUF's types where those can hold them)");
+      "their numbers in GGUF's types where those can hold them; of an adapter F32)");
   command->add_option("--base", flags->base, "For an adapter: the model that it belongs to");
   command->add_option("-t,--threads", flags->threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));

@@ -5,6 +5,19 @@
 
 #include "apps/common.h"
 
+namespace {
+
+void TakeOneValueEach(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    for (CLI::Option* option : command->get_options()) {
+      if (!option->get_positional()) option->allow_extra_args(false);
+    }
+    TakeOneValueEach(*command);
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace thimble;
   // Activations come and go with every operation: keep their memory instead of returning it to the system
@@ -18,17 +31,13 @@ int main(int argc, char** argv) {
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
-  for (auto add : {AddInspect, AddConvert, AddQuantize, AddFit, AddImatrix, AddDequantize, AddEval,
-                   AddCompare, AddReport, AddTune, AddRun, AddChat, AddBench, AddDoctor, AddTokenize,
-                   AddDetokenize, AddTemplate, AddLogits}) {
+  for (auto add : {AddInspect, AddConvert, AddQuantize, AddFit,        AddImatrix,  AddDequantize, AddEval,
+                   AddCompare, AddReport,  AddTune,     AddRecover,    AddAdapter,  AddRun,        AddChat,
+                   AddBench,   AddDoctor,  AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
     add(app);
   }
   // A repeatable option takes one value each time, so that MODEL may follow it.
-  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
-    for (CLI::Option* option : command->get_options()) {
-      if (!option->get_positional()) option->allow_extra_args(false);
-    }
-  }
+  TakeOneValueEach(app);
   // llama.cpp's names, which CLI11 would take for one letter with a value.
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "-ctk") == 0) argv[i] = const_cast<char*>("--cache-type-k");

@@ -2,17 +2,17 @@
 
 #include <filesystem>
 
-#include "apps/common.h"
-#include "train/train_log.h"
-#include "train/trainer.h"
+#include "apps/training.h"
+#include "base/file.h"
+#include "base/sha256.h"
 
 namespace thimble {
 namespace {
 
 struct Flags {
-  std::string model, data, eval_data, output, targets, schedule = "cosine", resume;
-  bool gguf = false;
-  TrainOptions options;
+  std::string model, data, eval_data, targets, start = "default", unquantized, start_from;
+  PeftOptions peft;
+  TrainingFlags training;
   ComputeFlags compute;
   std::vector<std::pair<MethodRow::Heeds, std::vector<CLI::Option*>>>
       method_flags;  // what only some methods have
@@ -24,20 +24,22 @@ void AddDataFlags(CLI::App& command, Flags& f) {
       .add_option("--data", f.data,
                   "JSONL with a \"text\", a \"prompt\" and \"completion\", or \"messages\" on each line")
       ->required();
-  command.add_option("-o,--output", f.output, "Folder for the adapter, the log and the checkpoints")
+  command.add_option("-o,--output", f.training.output, "Folder for the adapter, the log and the checkpoints")
       ->required();
   command.add_option("--eval-data", f.eval_data, "JSONL that is not learned: its loss is measured");
-  command.add_option("--max-seq-length", f.options.max_seq_length, "Longer examples lose their end (tokens)")
+  command
+      .add_option("--max-seq-length", f.training.options.max_seq_length,
+                  "Longer examples lose their end (tokens)")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   command.add_flag(
-      "--pack", f.options.pack,
+      "--pack", f.training.options.pack,
       "Fill each batch with as many examples as fit into batch-size x max-seq-length tokens (they "
       "never see each other)");
 }
 
 void AddMethodFlags(CLI::App& command, Flags& f) {
-  PeftOptions& peft = f.options.peft;
+  PeftOptions& peft = f.peft;
   std::vector<std::string> names;
   std::string what = "What is trained.";
   for (const MethodRow& row : Methods()) {
@@ -65,6 +67,17 @@ void AddMethodFlags(CLI::App& command, Flags& f) {
                                 "LoRA+: how many times faster B learns than A, e.g. 16")
                     ->check(CLI::PositiveNumber)
                     ->capture_default_str();
+  auto* start = command
+                    .add_option("--init-lora-weights", f.start,
+                                "What LoRA starts from. default: nothing. pissa: each weight's largest part "
+                                "of that rank (Meng et "
+                                "al. 2024). loftq: what rounding took from --unquantized (Li et al. 2023)")
+                    ->check(CLI::IsMember({"default", "pissa", "loftq"}))
+                    ->capture_default_str();
+  auto* unquantized =
+      command.add_option("--unquantized", f.unquantized, "For loftq: MODEL before it was quantized");
+  command.add_option("--start-from", f.start_from,
+                     "An adapter of the same method and size to start from, such as one of thimble recover");
   auto* size = command.add_option("--bottleneck-size", peft.bottleneck_size, "Width of bottleneck adapters")
                    ->check(CLI::Range(1, 4096))
                    ->capture_default_str();
@@ -75,13 +88,14 @@ void AddMethodFlags(CLI::App& command, Flags& f) {
                         ->capture_default_str();
   f.method_flags = {{MethodRow::kRank, {rank}},
                     {MethodRow::kLora, {alpha, dropout, rslora, ratio}},
+                    {MethodRow::kStart, {start, unquantized}},
                     {MethodRow::kBottleneck, {size}},
                     {MethodRow::kVirtualTokens, {n_virtual}}};
 }
 
 // Flags that the method would not heed are mistakes.
 Status CheckMethodFlags(const Flags& f) {
-  const std::string& method = f.options.peft.method;
+  const std::string& method = f.peft.method;
   const MethodRow& row = *FindMethod(method);
   for (const auto& [option, flags] : f.method_flags) {
     for (const CLI::Option* flag : flags) {
@@ -89,63 +103,10 @@ Status CheckMethodFlags(const Flags& f) {
       return MakeError(ErrorCode::kInvalidArgument, "{} has no {}", method, flag->get_name());
     }
   }
-  if (f.gguf && method != "lora") {
+  if (f.training.gguf && method != "lora") {
     return MakeError(ErrorCode::kInvalidArgument, "--gguf: llama.cpp has no {} adapters, only LoRA", method);
   }
   return {};
-}
-
-void AddOptimizerFlags(CLI::App& command, Flags& f) {
-  TrainOptions& o = f.options;
-  command.add_option("--learning-rate,--lr", o.learning_rate, "AdamW's largest step")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--weight-decay", o.adamw.weight_decay, "AdamW's")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command.add_option("--lr-scheduler", f.schedule, "How the rate falls after the warm-up")
-      ->check(CLI::IsMember({"constant", "linear", "cosine"}))
-      ->capture_default_str();
-  auto* steps =
-      command.add_option("--warmup-steps", o.warmup_steps, "Steps over which the rate rises from 0")
-          ->check(CLI::NonNegativeNumber)
-          ->capture_default_str();
-  command.add_option("--warmup-ratio", o.warmup_ratio, "The same as a share of all steps")
-      ->check(CLI::Range(0.0, 1.0))
-      ->excludes(steps);
-  command.add_option("--max-grad-norm", o.max_grad_norm, "Gradients are shortened to this norm; 0: never")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command.add_option("--batch-size", o.batch_size, "Examples run at once")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  command
-      .add_option("--gradient-accumulation-steps", o.gradient_accumulation,
-                  "Batches per step: the same result as a larger batch, in the memory of a small one")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  command.add_flag("--gradient-checkpointing", o.grad_checkpoint,
-                   "Keep less and compute it again: much less memory, a third more time, the same result");
-}
-
-void AddRunFlags(CLI::App& command, Flags& f) {
-  TrainOptions& o = f.options;
-  command.add_option("--epochs", o.epochs, "Times through the data; fractions are fine")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--max-steps", o.max_steps, "Steps, instead of epochs")->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--eval-steps", o.eval_steps,
-                  "Measure --eval-data every so many steps (default: at the end)")
-      ->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--save-steps", o.save_steps,
-                  "Save a checkpoint every so many steps (default: only when interrupted)")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--resume", f.resume, "A checkpoint to go on from, with the same data and options");
-  command.add_option("-s,--seed", o.seed, "Of the first weights, the order of examples and dropout")
-      ->capture_default_str();
-  command.add_flag("--gguf", f.gguf, "Also write the adapter as GGUF, for llama.cpp: OUTPUT/adapter.gguf");
 }
 
 void PrintData(const char* what, const std::string& path, const Dataset& data) {
@@ -155,47 +116,30 @@ void PrintData(const char* what, const std::string& path, const Dataset& data) {
   if (data.n_dropped > 0) fmt::print("  {} examples left out: nothing to learn in them\n", data.n_dropped);
 }
 
-std::string Describe(const PeftOptions& o, const std::string& targets) {
-  const MethodRow& row = *FindMethod(o.method);
-  std::string text = o.method;
-  if ((row.heeds & MethodRow::kRank) != 0) text += fmt::format(", rank {}", o.rank);
-  if ((row.heeds & MethodRow::kVirtualTokens) != 0)
-    text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
-  if ((row.heeds & MethodRow::kBottleneck) != 0) text += fmt::format(", size {}", o.bottleneck_size);
-  return targets.empty() ? text : text + ", " + targets;
-}
-
-void PrintPlan(const TrainPlan& plan, const Flags& f) {
-  const TrainOptions& o = f.options;
-  fmt::print("{} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters, plan.n_base_parameters,
-             100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
-             Describe(o.peft, f.targets));
-  fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
-             plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
-  if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
-  std::fflush(stdout);
-}
-
-void PrintSummary(const TrainSummary& s) {
-  fmt::print("{} steps in {:.1f} s ({:.0f} tokens/s), loss {:.4f} -> {:.4f}\n", s.steps, s.seconds,
-             s.tokens_per_second, s.first_loss, s.last_loss);
-  if (s.eval_loss_before && s.eval_loss) {
-    fmt::print("evaluation loss {:.4f} -> {:.4f}\n", *s.eval_loss_before, *s.eval_loss);
-  } else if (s.eval_loss) {
-    fmt::print("evaluation loss {:.4f}\n", *s.eval_loss);
+Result<std::unique_ptr<Method>> MakeMethod(const Context& ctx, const Model& model, Flags& f) {
+  if (!f.targets.empty()) f.peft.target_modules = CLI::detail::split(f.targets, ',');
+  f.peft.start = *ParseLoraStart(f.start);
+  if ((f.peft.start == LoraStart::kResidual) == f.unquantized.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "--init-lora-weights loftq and --unquantized go together");
   }
-  fmt::print("saved: {}\n", s.output);
+  std::unique_ptr<Model> unquantized;
+  if (!f.unquantized.empty()) {
+    ASSIGN_OR_RETURN(unquantized, Model::Load(f.unquantized));
+    f.peft.unquantized = unquantized.get();
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Method> method, CreateMethod(ctx, model, f.peft, f.training.options.seed));
+  if (!f.start_from.empty()) RETURN_IF_ERROR(method->Load(f.start_from));
+  return method;
 }
 
 Status Tune(Flags& f) {
-  TrainOptions& options = f.options;
-  options.schedule = *ParseSchedule(f.schedule);
+  f.training.Resolve();
+  const std::string& output = f.training.output;
   RETURN_IF_ERROR(CheckMethodFlags(f));
-  if (!f.targets.empty()) options.peft.target_modules = CLI::detail::split(f.targets, ',');
   ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   const ChatTemplate* chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr;
-  const DatasetOptions data_options{options.max_seq_length};
+  const DatasetOptions data_options{f.training.options.max_seq_length};
   ASSIGN_OR_RETURN(const Dataset data, LoadDataset(f.data, *loaded.tokenizer, chat_template, data_options));
   PrintData("data", f.data, data);
   std::optional<Dataset> eval_data;
@@ -203,21 +147,27 @@ Status Tune(Flags& f) {
     ASSIGN_OR_RETURN(eval_data, LoadDataset(f.eval_data, *loaded.tokenizer, chat_template, data_options));
     PrintData("evaluation", f.eval_data, *eval_data);
   }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Method> method, MakeMethod(ctx, *loaded.model, f));
+  Sha256 hash;
+  ASSIGN_OR_RETURN(const auto data_file, MappedFile::Open(f.data));
+  hash.Update(data_file->bytes());
   std::optional<TrainLog> log;
-  TrainJob job{*loaded.model, data, eval_data ? &*eval_data : nullptr, options, f.output, f.resume, {}};
+  TrainJob job{.method = *method,
+               .data = data,
+               .eval_data = eval_data ? &*eval_data : nullptr,
+               .options = f.training.options,
+               .output = output,
+               .resume = f.training.resume,
+               .notes = {{"thimble.data", hash.Hex()}}};
   job.on_start = [&](const TrainPlan& plan) -> Status {
-    ASSIGN_OR_RETURN(log, TrainLog::Open(f.output + "/log.jsonl", plan.first_step));
-    PrintPlan(plan, f);
+    ASSIGN_OR_RETURN(log, TrainLog::Open(output + "/log.jsonl", plan.first_step));
+    PrintPlan(plan, f.training, Describe(f.peft, f.targets));
     return {};
   };
   ASSIGN_OR_RETURN(const TrainSummary summary,
                    Train(ctx, job, TerminalProgress(), [&](const Json& entry) { log->Append(entry); }));
   PrintSummary(summary);
-  if (!f.gguf) return {};
-  ASSIGN_OR_RETURN(const Adapter adapter, LoadAdapter(f.output, *loaded.model));
-  RETURN_IF_ERROR(SaveGgufAdapter(adapter, *loaded.model, f.output + "/adapter.gguf"));
-  fmt::print("adapter: {}/adapter.gguf\n", f.output);
-  return {};
+  return f.training.gguf ? WriteGgufBeside(output, *loaded.model) : Status();
 }
 
 }  // namespace
@@ -227,8 +177,8 @@ void AddTune(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   AddDataFlags(*command, *flags);
   AddMethodFlags(*command, *flags);
-  AddOptimizerFlags(*command, *flags);
-  AddRunFlags(*command, *flags);
+  flags->training.AddOptimizer(*command);
+  flags->training.AddRun(*command);
   flags->compute.Add(*command);
   command->footer(
       "Products with quantized weights run in the kernels that will serve the model (--compute int8), so "

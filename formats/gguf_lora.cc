@@ -21,16 +21,21 @@ Result<GgufLora> ReadGgufLora(const std::string& path) {
     return MakeError(ErrorCode::kCorrupt, "{}: adapter.lora.alpha is missing or not a number", path);
   }
   lora.alpha = static_cast<float>(*alpha);
+  for (const auto& [key, value] : metadata.entries()) {
+    const std::string* text = value.AsString();
+    if (text != nullptr && key.starts_with(kNotePrefix)) lora.notes[key] = *text;
+  }
   return lora;
 }
 
 Status WriteGgufLora(const std::string& path, const std::string& arch, float alpha,
-                     const TensorTable& tensors) {
+                     const TensorTable& tensors, const AdapterNotes& notes) {
   Metadata metadata;
   metadata.Set("general.architecture", MetadataValue(arch));
   metadata.Set("general.type", MetadataValue(std::string("adapter")));
   metadata.Set("adapter.type", MetadataValue(std::string("lora")));
   metadata.Set("adapter.lora.alpha", MetadataValue(alpha));
+  for (const auto& [key, text] : notes) metadata.Set(key, MetadataValue(text));
   std::vector<GgufWriter::Declaration> declarations;
   for (const TensorInfo& tensor : tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
   ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, metadata, declarations));

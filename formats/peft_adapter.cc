@@ -180,17 +180,23 @@ Result<PeftAdapter> ReadPeftAdapter(const std::string& directory) {
         directory);
   }
   ASSIGN_OR_RETURN(adapter.weights, ReadSafetensors(directory + kWeightsName));
+  for (const auto& [key, text] : adapter.weights.metadata) {
+    if (key.starts_with(kNotePrefix)) adapter.notes[key] = text;
+  }
   return adapter;
 }
 
-Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors) {
+Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors,
+                        const AdapterNotes& notes) {
   std::error_code ec;
   std::filesystem::create_directories(directory, ec);
   if (ec) return MakeError(ErrorCode::kIo, "{}: cannot create the folder: {}", directory, ec.message());
   // The config is complete on disk before the weights take their name, so that a full disk changes neither.
   ASSIGN_OR_RETURN(AtomicFile config_file, AtomicFile::Create(directory + kConfigName));
   RETURN_IF_ERROR(config_file.Write(DumpJson(config, 2) + "\n"));
-  RETURN_IF_ERROR(WriteSafetensors(directory + kWeightsName, tensors));
+  std::map<std::string, std::string> metadata = notes;
+  metadata["format"] = "pt";  // Transformers refuses a file without it
+  RETURN_IF_ERROR(WriteSafetensors(directory + kWeightsName, tensors, metadata));
   return config_file.Commit();
 }
 

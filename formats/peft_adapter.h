@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "formats/adapter_notes.h"
 #include "formats/safetensors.h"
 
 namespace thimble {
@@ -34,9 +35,10 @@ struct PeftLoraConfig {
 
 struct PeftAdapter {
   std::string path;
-  std::string peft_type;    // "LORA", "IA3", ...
-  Json json;                // adapter_config.json as it stands
-  PeftLoraConfig lora;      // filled where peft_type is LORA
+  std::string peft_type;  // "LORA", "IA3", ...
+  Json json;              // adapter_config.json as it stands
+  PeftLoraConfig lora;    // filled where peft_type is LORA
+  AdapterNotes notes;
   SafetensorsFile weights;  // names as in the file: base_model.model.<module>.lora_A.weight
 };
 
@@ -46,7 +48,8 @@ Result<PeftAdapter> ReadPeftAdapter(const std::string& directory);
 Json ToJson(const PeftLoraConfig& lora);
 
 // Creates the folder if needed; both files appear whole or not at all. `config` is adapter_config.json, and
-// `tensors` carry PEFT's names.
-Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors);
+// `tensors` carry PEFT's names; `notes` go beside them, into the safetensors file's metadata.
+Status WritePeftAdapter(const std::string& directory, const Json& config, const TensorTable& tensors,
+                        const AdapterNotes& notes = {});
 
 }  // namespace thimble

@@ -10,6 +10,20 @@
 #include "model/adapter_parts.h"
 
 namespace thimble {
+namespace {
+
+// Of B transposed, in GGUF: rows of the rank's few numbers are too short for blocks of 32.
+constexpr const char* kTransposedB = ".lora_b_t";
+
+Tensor Transposed(const Tensor& t) {
+  Tensor out = Tensor::Empty(t.cols(), t.rows());
+  for (int64_t i = 0; i < t.rows(); ++i) {
+    for (int64_t j = 0; j < t.cols(); ++j) out.row(j)[i] = t.row(i)[j];
+  }
+  return out;
+}
+
+}  // namespace
 
 RowOrder OutputOrder(const ModelConfig& c, Slot slot, bool from_gguf, bool to_gguf) {
   const TensorRow* row = FindRow(*c.arch, slot);
@@ -70,16 +84,19 @@ Status PlaceLora(const std::string& path, const TensorInfo& info, bool is_a, con
                  const Model& model, bool file_is_gguf, Adapter& adapter) {
   AdapterModule& module = adapter.layers[target.layer][static_cast<size_t>(target.slot)];
   const Weight& w = model.layers()[target.layer].weight(target.slot);
-  const int64_t rank = info.shape.size() == 2 ? info.shape[is_a ? 0 : 1] : 0;
+  const bool is_transposed = info.name.ends_with(kTransposedB);
+  const int64_t rank = info.shape.size() == 2 ? info.shape[is_a || is_transposed ? 0 : 1] : 0;
   if (rank < 1 || rank > w.n_in) {
     return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' has no sensible rank", path, info.name);
   }
   if (is_a) {
     ASSIGN_OR_RETURN(module.a, DecodeTensor(path, info, rank, w.n_in));
   } else {
-    ASSIGN_OR_RETURN(Tensor b, DecodeTensor(path, info, w.n_out, rank));
+    ASSIGN_OR_RETURN(Tensor b, is_transposed ? DecodeTensor(path, info, rank, w.n_out)
+                                             : DecodeTensor(path, info, w.n_out, rank));
     module.b =
-        ReorderRows(b, OutputOrder(model.config(), target.slot, file_is_gguf, model.file().gguf.has_value()));
+        ReorderRows(is_transposed ? Transposed(b) : b,
+                    OutputOrder(model.config(), target.slot, file_is_gguf, model.file().gguf.has_value()));
   }
   return {};
 }
@@ -124,13 +141,14 @@ Result<Adapter> LoadGguf(const std::string& path, const Model& model) {
                      "{}: the adapter is for architecture '{}', the model is '{}'", path, lora.arch,
                      model.config().arch->gguf_arch);
   }
-  Adapter adapter{.name = path};
+  Adapter adapter{.name = path, .notes = lora.notes};
   adapter.layers.resize(model.layers().size());
   const auto targets = AdapterTargets(model.config(), true);
   for (const TensorInfo& info : lora.file.tensors) {
-    const bool is_a = info.name.ends_with(".lora_a"), is_b = info.name.ends_with(".lora_b");
-    const auto target = targets.find(info.name.substr(0, info.name.size() - (is_a || is_b ? 7 : 0)));
-    if ((!is_a && !is_b) || target == targets.end()) {
+    const bool is_a = info.name.ends_with(".lora_a");
+    const bool is_known = is_a || info.name.ends_with(".lora_b") || info.name.ends_with(".lora_b_t");
+    const auto target = targets.find(info.name.substr(0, info.name.rfind('.')));
+    if (!is_known || target == targets.end()) {
       return MakeError(ErrorCode::kUnsupported,
                        "{}: tensor '{}' is not the LoRA of a linear layer of this model", path, info.name);
     }
@@ -148,18 +166,19 @@ Result<Adapter> LoadGguf(const std::string& path, const Model& model) {
 // Memory for tensors that are written under a table of views.
 class OwnedTable {
  public:
-  void Add(const std::string& name, const Tensor& t) {
-    kept_.push_back(t);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(t.data());
-    table_.Add({name,
-                WeightType::kF32,
-                {t.rows(), t.cols()},
-                {bytes, static_cast<size_t>(t.size()) * sizeof(float)}});
+  // In `type` where that has blocks which fit the rows, else in F16.
+  void Add(const std::string& name, const Tensor& t, WeightType type = WeightType::kF32) {
+    if (t.cols() % Info(type).block_size != 0) type = WeightType::kF16;
+    auto& bytes = kept_.emplace_back(RowBytes(type, t.cols()) * static_cast<size_t>(t.rows()));
+    for (int64_t i = 0; i < t.rows(); ++i) {
+      EncodeRow(type, t.row(i), bytes.data() + static_cast<size_t>(i) * RowBytes(type, t.cols()), t.cols());
+    }
+    table_.Add({name, type, {t.rows(), t.cols()}, bytes});
   }
   const TensorTable& table() const { return table_; }
 
  private:
-  std::vector<Tensor> kept_;
+  std::vector<std::vector<uint8_t>> kept_;
   TensorTable table_;
 };
 
@@ -260,10 +279,10 @@ Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLor
       table.Add(module + ".lora_B.weight", ExportB(model, slot, m, false, 1));
     }
   }
-  return WritePeftAdapter(directory, ToJson(config), table.table());
+  return WritePeftAdapter(directory, ToJson(config), table.table(), adapter.notes);
 }
 
-Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path) {
+Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path, WeightType type) {
   RETURN_IF_ERROR(CheckLora(adapter));
   OwnedTable table;
   const ArchRow& arch = *model.config().arch;
@@ -273,11 +292,16 @@ Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::st
       if (!m.a) continue;
       const Slot slot = static_cast<Slot>(s);
       const std::string base = LayerName(FindRow(arch, slot)->gguf, static_cast<int64_t>(i));
-      table.Add(base + ".lora_a", m.a);
-      table.Add(base + ".lora_b", ExportB(model, slot, m, true, m.scale));
+      const Tensor b = ExportB(model, slot, m, true, m.scale);
+      table.Add(base + ".lora_a", m.a, type);
+      if (b.cols() % Info(type).block_size == 0) {
+        table.Add(base + ".lora_b", b, type);
+      } else {
+        table.Add(base + kTransposedB, Transposed(b), type);
+      }
     }
   }
-  return WriteGgufLora(path, arch.gguf_arch, 0, table.table());
+  return WriteGgufLora(path, arch.gguf_arch, 0, table.table(), adapter.notes);
 }
 
 }  // namespace thimble

@@ -22,7 +22,10 @@ Status CheckScale(const Adapter& adapter, float scale);
 Status SavePeftAdapter(const Adapter& adapter, const Model& model, const PeftLoraConfig& config,
                        const std::string& directory);
 // GGUF has one alpha per file and no rsLoRA: each module's scale is folded into B, and alpha = 0 says so.
-Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path);
+// In a quantized type, B's rows are the outputs of one rank each, where the rank is no multiple of its block:
+// a tensor of our own (docs/formats/gguf.md).
+Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::string& path,
+                       WeightType type = WeightType::kF32);
 
 // Hugging Face's name of a linear layer or norm: "model.layers.0.self_attn.q_proj".
 std::string HfModuleName(const ArchRow& arch, Slot slot, int64_t layer);

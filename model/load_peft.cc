@@ -61,6 +61,7 @@ class PeftLoader {
                        path_, file_.peft_type, lora.bias, lora.fan_in_fan_out, fmt::join(kKnown, ", "));
     }
     adapter_.name = path_;
+    adapter_.notes = file_.notes;
     adapter_.layers.resize(model_.layers().size());
     if (is("PROMPT_TUNING") || is("PREFIX_TUNING")) {
       RETURN_IF_ERROR(PlaceVirtualTokens());

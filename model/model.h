@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/adapter_notes.h"
 #include "formats/model_file.h"
 #include "model/config.h"
 #include "ops/attention.h"
@@ -80,6 +81,7 @@ struct AdapterModule {
 
 struct Adapter {
   std::string name;
+  AdapterNotes notes = {};                                         // its file's
   std::vector<std::array<AdapterModule, kNumLinearSlots>> layers;  // unset tensors where it has no module
   // What stands before every text (of several adapters: all prefixes, then all prompts): embeddings of tokens
   // that are in no vocabulary (prompt tuning, Lester et al. 2021), [n_virtual, d_model]; or, layer by layer,

@@ -1,3 +1,4 @@
+// The losses of training, against labels or against another model's predictions.
 #pragma once
 
 #include <span>
@@ -10,11 +11,17 @@ namespace thimble {
 // The mean over labelled rows of -log softmax(x W^T)[label]; rows with label < 0 do not count. Projection,
 // loss and gradient are computed a chunk of rows at a time, so that logits [T, vocab] never exist. Backward
 // adds gradient_scale * d loss / dx to x.
-struct CrossEntropyResult {
+struct LossResult {
   double mean_loss = 0;  // nats; 0 if no row is labelled
   int64_t n_labels = 0;
 };
-CrossEntropyResult LinearCrossEntropy(const Context& ctx, const Weight& output, const Tensor& x,
-                                      std::span<const int32_t> labels, float gradient_scale = 1);
+LossResult LinearCrossEntropy(const Context& ctx, const Weight& output, const Tensor& x,
+                              std::span<const int32_t> labels, float gradient_scale = 1);
+
+// Likewise the mean over labelled rows of KL(teacher || student), where the teacher's logits are
+// teacher_x teacher_output^T, of as many columns (Hinton et al. 2015, with temperature 1).
+LossResult LinearKlDivergence(const Context& ctx, const Weight& output, const Tensor& x,
+                              const Weight& teacher_output, const Tensor& teacher_x,
+                              std::span<const int32_t> labels, float gradient_scale = 1);
 
 }  // namespace thimble

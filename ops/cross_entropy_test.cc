@@ -131,6 +131,64 @@ TEST_P(CrossEntropyTest, EveryRowOfManyChunks) {
   }
 }
 
+// Against a teacher with other weights and another width.
+TEST_P(CrossEntropyTest, KlDivergenceAndItsGradient) {
+  constexpr int64_t kTeacherWidth = 8;
+  const Tensor teacher_values = RandomTensor(kVocab, kTeacherWidth, 8, 0.8);
+  const Weight teacher_output = TrainedWeight("teacher", teacher_values);
+  for (const int64_t n : {4, 130}) {
+    SCOPED_TRACE(n);
+    std::vector<int32_t> labels;
+    for (int64_t i = 0; i < n; ++i) labels.push_back(i % 4 == 1 ? -1 : 0);
+    const Tensor teacher = RandomTensor(n, kTeacherWidth, 9), x = RandomTensor(n, kWidth, 4);
+    x.set_requires_grad(true);
+    const auto log_softmax = [](const Matrix& hidden, int64_t row, const Matrix& weights) {
+      std::vector<double> logits(kVocab);
+      double sum = 0;
+      for (int64_t o = 0; o < kVocab; ++o) {
+        for (int64_t j = 0; j < weights.cols; ++j) logits[o] += hidden.at(row, j) * weights.at(o, j);
+        sum += std::exp(logits[o]);
+      }
+      for (double& logit : logits) logit -= std::log(sum);
+      return logits;
+    };
+    const auto reference = [&](const std::vector<Matrix>& in) {
+      Matrix loss(1, 1);
+      int64_t n_labels = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        if (labels[static_cast<size_t>(i)] < 0) continue;
+        ++n_labels;
+        const auto p = log_softmax(ToMatrix(teacher), i, ToMatrix(teacher_values)),
+                   q = log_softmax(in[0], i, values_);
+        for (size_t o = 0; o < kVocab; ++o) loss.at(0, 0) += std::exp(p[o]) * (p[o] - q[o]);
+      }
+      loss.at(0, 0) /= static_cast<double>(n_labels);
+      return loss;
+    };
+    std::vector<float> gradients[2];
+    for (const int threads : {1, 3}) {
+      ThreadPool pool(threads);
+      Context ctx = ContextOn(pool);
+      Tape tape;
+      ctx.tape = &tape;
+      x.ZeroGrad();
+      const LossResult result = LinearKlDivergence(ctx, output_, x, teacher_output, teacher, labels, 0.5f);
+      EXPECT_NEAR(result.mean_loss, reference({ToMatrix(x)}).at(0, 0), 1e-5);
+      EXPECT_EQ(result.n_labels, n - (n + 2) / 4);
+      gradients[threads == 3].assign(x.grad(), x.grad() + x.size());
+    }
+    EXPECT_EQ(gradients[0], gradients[1]);
+    if (n > 4) continue;
+    ExpectNear(gradients[0].data(), NumericGradient(reference, {ToMatrix(x)}, 0, {0.5}), 1e-5, "gradient");
+    EXPECT_EQ(gradients[0][kWidth], 0);  // of the row that is not labelled
+  }
+  ThreadPool pool(2);
+  const Tensor x = RandomTensor(3, kTeacherWidth, 4);
+  const std::vector<int32_t> labels{0, 0, 0};
+  EXPECT_NEAR(LinearKlDivergence(ContextOn(pool), teacher_output, x, teacher_output, x, labels).mean_loss, 0,
+              1e-6);
+}
+
 TEST_P(CrossEntropyTest, NothingLabelled) {
   ThreadPool pool(1);
   const Tensor x = RandomTensor(3, kWidth, 4);

@@ -78,12 +78,13 @@ PeftLoraConfig PeftConfigOf(const Adapter& adapter, const Model& model) {
   return config;
 }
 
-Status ConvertAdapter(const std::string& in, const std::string& base, const std::string& out) {
+Status ConvertAdapter(const std::string& in, const std::string& base, const std::string& out,
+                      WeightType type) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Load(base));
   ASSIGN_OR_RETURN(const Adapter adapter, LoadAdapter(in, *model));
   if (IsFolder(in)) {
     RETURN_IF_ERROR(CheckOutputFile(in, out));
-    return SaveGgufAdapter(adapter, *model, out);
+    return SaveGgufAdapter(adapter, *model, out, type);
   }
   PeftLoraConfig config = PeftConfigOf(adapter, *model);
   config.base_model_name_or_path = base;

@@ -15,7 +15,9 @@ bool IsAdapter(const std::string& path);
 // The configuration under which PEFT gives each module the rank and scale that it has in `adapter`.
 PeftLoraConfig PeftConfigOf(const Adapter& adapter, const Model& model);
 
-// From the kind that `in` has to the other. The base says which rows of B change places.
-Status ConvertAdapter(const std::string& in, const std::string& base, const std::string& out);
+// From the kind that `in` has to the other, in F32, or in `type` to a GGUF. The base says which rows of B
+// change places.
+Status ConvertAdapter(const std::string& in, const std::string& base, const std::string& out,
+                      WeightType type = WeightType::kF32);
 
 }  // namespace thimble

@@ -271,11 +271,9 @@ Result<Json> InspectPeft(const std::string& path, bool with_tensors) {
   out["base"] = adapter.lora.base_model_name_or_path;
   out["bytes"] = adapter.weights.files[0]->bytes().size();
   out["notes"] = Json::array();
-  if (adapter.peft_type != "LORA" || adapter.lora.use_dora) {
-    out["notes"].push_back("Thimble applies plain LoRA and rsLoRA only, not this adapter");
-  }
   DescribeTensors(StoredTensors(adapter.weights.tensors), with_tensors, out);
   out["metadata"] = adapter.json;
+  for (const auto& [key, text] : adapter.notes) out["metadata"][key] = text;
   return out;
 }
 

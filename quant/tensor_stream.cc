@@ -32,18 +32,11 @@ struct TensorStreamer::Rows {
     source_bytes = RowBytes(t.source.type, cols);
     bytes = RowBytes(t.type, cols);
     copied = t.source.type == t.type && t.transform != GgufTransform::kPlusOne && t.row_scales.empty() &&
-             t.column_scales.empty();
+             t.column_scales.empty() && !t.change;
   }
 };
 
 namespace {
-
-int64_t SourceRow(const ExportTensor& t, int64_t row) {
-  if (t.transform != GgufTransform::kPermuteHeads) return row;
-  if (!t.undo) return PermutedRow(row, t.head_dim);
-  const int64_t within = row % t.head_dim, half = t.head_dim / 2;
-  return row - within + within % half * 2 + within / half;
-}
 
 // Of x - y, which overwrites y, and of x. Where F32 holds no such sums, or x may be beyond the type's `limit`
 // (the error is then infinite), number by number.
@@ -62,6 +55,13 @@ void SquaredSums(const KernelTable& kernels, const float* x, float* y, int64_t n
 
 }  // namespace
 
+int64_t SourceRow(const ExportTensor& t, int64_t row) {
+  if (t.transform != GgufTransform::kPermuteHeads) return row;
+  if (!t.undo) return PermutedRow(row, t.head_dim);
+  const int64_t within = row % t.head_dim, half = t.head_dim / 2;
+  return row - within + within % half * 2 + within / half;
+}
+
 void ReadRow(const ExportTensor& t, int64_t source_row, float* out) {
   const int64_t n = Columns(t);
   const uint8_t* source =
@@ -74,6 +74,7 @@ void ReadRow(const ExportTensor& t, int64_t source_row, float* out) {
   if (!t.row_scales.empty()) {
     for (int64_t i = 0; i < n; ++i) out[i] *= t.row_scales[static_cast<size_t>(source_row)];
   }
+  if (t.change) t.change(source_row, out);
 }
 
 double TensorReport::relative_error() const {

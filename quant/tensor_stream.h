@@ -29,11 +29,15 @@ struct ExportTensor {
   int64_t head_dim = 0;  // for kPermuteHeads
   // Factors of the source's rows and of its columns (a vector is one row), after the transform; empty: 1.
   std::vector<float> row_scales = {}, column_scales = {};
+  // What is done to a row of the source after all this.
+  std::function<void(int64_t source_row, float* row)> change = {};
 
   const std::vector<int64_t>& shape() const { return source.shape; }
 };
 
-// A row of the source, decoded, transformed and scaled. `out`: [columns].
+// The row of the source that becomes the new file's row.
+int64_t SourceRow(const ExportTensor& tensor, int64_t row);
+// A row of the source, decoded, transformed, scaled and changed. `out`: [columns].
 void ReadRow(const ExportTensor& tensor, int64_t source_row, float* out);
 
 // How a tensor's weights are rounded, beyond what its type says.

@@ -5,7 +5,8 @@
   golden.json     "batches" [step][sequence][token] and "runs": "learning_rate", and "losses" and "grad_norms" by step
 
 PEFT has neither bottleneck adapters nor biases by themselves: those two are written here, in torch, as the papers describe them, and saved
-under Thimble's names (docs/formats/peft.md).
+under Thimble's names (docs/formats/peft.md). Where PEFT's PiSSA changes the base, ours has twice the rank: pissa/ is the first step's A and B
+each beside itself, B once with the other sign.
 
 Each sequence learns all its tokens but the first. AdamW without weight decay, in F32.
 
@@ -20,7 +21,7 @@ import shutil
 import torch
 from peft import IA3Config, LNTuningConfig, LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, VeraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 lora = lambda **more: LoraConfig(task_type=TaskType.CAUSAL_LM, r=2, lora_alpha=3, target_modules=LINEAR, **more)
 CONFIGS = {
     "loraplus": lora(),
+    "pissa": lora(init_lora_weights="pissa"),
     "dora": lora(use_dora=True),
     "vera": VeraConfig(task_type=TaskType.CAUSAL_LM, r=6, target_modules=LINEAR),
     "ia3": IA3Config(task_type=TaskType.CAUSAL_LM, target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
@@ -87,6 +89,16 @@ def own_method(name, model):
     return model
 
 
+def double(folder):
+    """A LoRA folder with [A; A] and [B, -B]: nothing, in twice the rank."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    doubled = {k: torch.cat([v, v]) if ".lora_A." in k else torch.cat([v, -v], dim=1) for k, v in tensors.items()}
+    save_file(doubled, folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config |= dict(r=2 * config["r"], lora_alpha=2 * config["lora_alpha"], init_lora_weights=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 def run(name, config, data):
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
@@ -95,6 +107,8 @@ def run(name, config, data):
     else:
         model = get_peft_model(model, config)
         model.save_pretrained(OUT / name)
+        if name == "pissa":
+            double(OUT / name)
     return steps(model, data, RATE, loraplus=name == "loraplus")
 
 

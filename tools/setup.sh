@@ -6,8 +6,8 @@ set -euo pipefail
 source "$(dirname "$0")/apt_install.sh"
 
 packages=(build-essential cmake ninja-build ccache pkg-config
-          libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev libssl-dev
-          libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
+          libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libeigen3-dev libpcre2-dev libutf8proc-dev
+          libssl-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
           python3 python3-venv python3-pip ca-certificates)
 min_cmake=3.25
 min_gcc=12
@@ -30,7 +30,7 @@ check_by_hand() {
     done
   fi
   if command -v g++ >/dev/null; then
-    for header in nlohmann/json.hpp tl/expected.hpp CLI/CLI.hpp rapidcheck.h benchmark/benchmark.h; do
+    for header in nlohmann/json.hpp tl/expected.hpp CLI/CLI.hpp eigen3/Eigen/Dense rapidcheck.h benchmark/benchmark.h; do
       echo "#include <$header>" | g++ -std=c++20 -fsyntax-only -x c++ - 2>/dev/null || missing+=("$header")
     done
   fi

@@ -7,10 +7,10 @@ cd "$(dirname "$0")/.."
 source tools/apt_install.sh
 
 tools=(g++-aarch64-linux-gnu qemu-user)
-libraries=(libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libpcre2-dev libutf8proc-dev libssl-dev
-           libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev)
+libraries=(libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libeigen3-dev libpcre2-dev libutf8proc-dev
+           libssl-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev)
 # Of what these depend on, the packages that hold a library that we link; the compiler brings the C library.
-ours='ssl|fmt|nlohmann|expected|cli11|pcre2-(dev|8|16|32|posix)|utf8proc|gtest|gmock|rapidcheck|benchmark'
+ours='ssl|fmt|nlohmann|expected|cli11|eigen3|pcre2-(dev|8|16|32|posix)|utf8proc|gtest|gmock|rapidcheck|benchmark'
 sysroot=$PWD/build/arm64-sysroot
 
 say() { echo "setup_arm64: $*" >&2; }

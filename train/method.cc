@@ -11,7 +11,7 @@ namespace {
 
 constexpr MethodRow kMethods[] = {
     {"lora", "two matrices of a low rank beside each linear layer (Hu et al. 2021)",
-     MethodRow::kRank | MethodRow::kLora, MakeLora},
+     MethodRow::kRank | MethodRow::kLora | MethodRow::kStart, MakeLora},
     {"dora", "LoRA with the length of each row of weights trained apart (Liu et al. 2024)",
      MethodRow::kRank | MethodRow::kLora, MakeDora},
     {"vera", "two vectors between random matrices that all layers share (Kopiczko et al. 2024)",
@@ -41,7 +41,15 @@ const MethodRow* FindMethod(std::string_view name) {
   return row == std::end(kMethods) ? nullptr : row;
 }
 
-Result<std::unique_ptr<Method>> CreateMethod(const Model& model, const PeftOptions& options, uint64_t seed) {
+std::optional<LoraStart> ParseLoraStart(std::string_view name) {
+  if (name == "default") return LoraStart::kZero;
+  if (name == "pissa") return LoraStart::kPissa;
+  if (name == "loftq") return LoraStart::kResidual;
+  return std::nullopt;
+}
+
+Result<std::unique_ptr<Method>> CreateMethod(const Context& ctx, const Model& model,
+                                             const PeftOptions& options, uint64_t seed) {
   const MethodRow* row = FindMethod(options.method);
   if (row == nullptr) {
     std::vector<std::string_view> names;
@@ -50,7 +58,7 @@ Result<std::unique_ptr<Method>> CreateMethod(const Model& model, const PeftOptio
                      fmt::join(names, ", "));
   }
   auto method = row->make(model, options);
-  RETURN_IF_ERROR(method->Initialize(seed));
+  RETURN_IF_ERROR(method->Initialize(ctx, seed));
   return method;
 }
 
@@ -158,29 +166,28 @@ Status Method::Fill(const std::string& source, std::span<const Parameter> parame
 Status Method::Save(const std::string& directory) const {
   std::vector<std::vector<float>> values;
   TensorTable table;
-  const std::vector<Parameter> frozen = Frozen();
-  for (const std::span<const Parameter> saved : {std::span(parameters_), std::span(frozen)}) {
-    for (const Parameter& p : saved) {
-      const auto& out = values.emplace_back(FileValues(p));
-      const auto* bytes = reinterpret_cast<const uint8_t*>(out.data());
-      table.Add({p.name, WeightType::kF32, p.shape, {bytes, out.size() * sizeof(float)}});
-    }
+  for (const Parameter& p : Saved()) {
+    const auto& out = values.emplace_back(FileValues(p));
+    const auto* bytes = reinterpret_cast<const uint8_t*>(out.data());
+    table.Add({p.name, WeightType::kF32, p.shape, {bytes, out.size() * sizeof(float)}});
   }
   Json config = Config();
   config["task_type"] = "CAUSAL_LM";
   config["base_model_name_or_path"] = model_.file().path;
   config["inference_mode"] = true;
-  return WritePeftAdapter(directory, config, table);
+  return WritePeftAdapter(directory, config, table, notes_);
 }
 
 Status Method::Load(const std::string& directory) {
+  return ReadFolder(directory, Saved());
+}
+
+Status Method::ReadFolder(const std::string& directory, std::span<const Parameter> parameters) {
   ASSIGN_OR_RETURN(const PeftAdapter file, ReadPeftAdapter(directory));
-  const std::vector<Parameter> frozen = Frozen();
-  if (file.weights.tensors.size() != parameters_.size() + frozen.size()) {
+  if (file.weights.tensors.size() != parameters.size()) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: has other modules or ranks", directory);
   }
-  RETURN_IF_ERROR(Fill(directory, parameters_, file.weights.tensors));
-  return Fill(directory, frozen, file.weights.tensors);
+  return Fill(directory, parameters, file.weights.tensors);
 }
 
 }  // namespace thimble

@@ -17,7 +17,8 @@ using testing::HasSubstr;
 const std::string kGoldens = THIMBLE_SOURCE_DIR "/tests/golden/peft_train/";
 
 std::unique_ptr<Method> CreateOrDie(const Model& model, const PeftOptions& options, uint64_t seed = 1) {
-  auto method = CreateMethod(model, options, seed);
+  ThreadPool pool(2);
+  auto method = CreateMethod({.pool = pool}, model, options, seed);
   if (!method) {
     ADD_FAILURE() << method.error().message;
     std::abort();
@@ -66,6 +67,7 @@ void PrintTo(const Run& run, std::ostream* out) {
 
 std::vector<Run> Runs() {
   return {{"loraplus", {.method = "lora", .rank = 2, .alpha = 3, .loraplus_lr_ratio = 4}},
+          {"pissa", {.rank = 2, .alpha = 3, .start = LoraStart::kPissa}},
           {"dora", {.method = "dora", .rank = 2, .alpha = 3}},
           {"vera", {.method = "vera", .rank = 6}},
           {"ia3", {.method = "ia3"}},
@@ -78,7 +80,7 @@ std::vector<Run> Runs() {
 
 class MethodsTest : public MethodTest, public testing::WithParamInterface<Run> {
  protected:
-  TrainOptions Options() const { return {.peft = GetParam().options, .max_grad_norm = 0}; }
+  static TrainOptions Options() { return {.max_grad_norm = 0}; }
 
   std::vector<StepResult> Steps(Method& method, const TrainOptions& options, ThreadPool& pool) {
     Trainer trainer(ContextOn(pool), method, options);
@@ -170,7 +172,7 @@ TEST_F(MethodTest, FullFineTuning) {
     int64_t n = 0;
     for (const TensorInfo& tensor : model_->file().tensors()) n += tensor.n_elements();
     EXPECT_EQ(method->n_parameters(), n);
-    TrainOptions options{.peft = {.method = "full"}, .max_grad_norm = 0};
+    TrainOptions options{.max_grad_norm = 0};
     Trainer trainer(ctx(), *method, options);
     const Json& run = golden_["runs"][std::string("full-") + name];
     for (size_t i = 0; i < golden_["batches"].size(); ++i) {
@@ -231,6 +233,92 @@ TEST_F(MethodTest, FirstStepsStartFromTheModel) {
   }
 }
 
+// What it starts from is taken out of the model, so that nothing changes before the first step; then the
+// largest part of each weight learns.
+TEST_F(MethodTest, PissaStartsFromTheModelAndGoesOn) {
+  const PeftOptions options{.rank = 4, .alpha = 6, .start = LoraStart::kPissa};
+  const auto method = CreateOrDie(*model_, options);
+  const auto plain = Values(Logits(ctx(), *model_, ForwardHidden(ctx(), *model_, {.tokens = ids_})));
+  auto logits = LogitsWith(method->adapter());
+  EXPECT_LE(LargestDifference(logits.data(), plain.data(), static_cast<int64_t>(plain.size())), 1e-4f);
+  EXPECT_EQ(method->n_parameters(), CreateOrDie(*model_, {.rank = 4})->n_parameters());
+  const TrainOptions train{.max_grad_norm = 0};
+  Trainer trainer(ctx(), *method, train);
+  for (int step = 0; step < 3; ++step) trainer.Step({BatchOf(golden_["batches"][0])}, 1e-3);
+  method->UpdateAdapter(ctx());
+  logits = LogitsWith(method->adapter());
+  EXPECT_GT(LargestDifference(logits.data(), plain.data(), static_cast<int64_t>(plain.size())), 1e-2f);
+  ASSERT_TRUE(method->Save(folder_ / "saved"));
+  const auto adapter = LoadAdapter(folder_ / "saved", *model_);
+  ASSERT_TRUE(adapter) << adapter.error().message;
+  EXPECT_EQ(adapter->layers[0][0].a.rows(), 8);
+  const auto saved = LogitsWith(*adapter);
+  EXPECT_LE(LargestDifference(logits.data(), saved.data(), static_cast<int64_t>(saved.size())), 1e-4f);
+  const auto again = CreateOrDie(*model_, options, 2);
+  ASSERT_TRUE(again->Load(folder_ / "saved"));
+  again->UpdateAdapter(ctx());
+  EXPECT_EQ(LogitsWith(again->adapter()), logits);
+}
+
+// The two factors' gradients are those of the model's weights, taken through them: of LoRA with the same
+// factors beside a weight without them. By differences, since no adapter can say that.
+TEST_F(MethodTest, PissaLearnsWithTheGradientsOfItsFactors) {
+  const TrainOptions train{.max_grad_norm = 0};
+  const TrainBatch batch = BatchOf(golden_["batches"][0]);
+  const PeftOptions options{.rank = 4, .alpha = 4, .start = LoraStart::kPissa};
+  const auto method = CreateOrDie(*model_, options), stepped = CreateOrDie(*model_, options);
+  Trainer probe(ctx(), *method, train), trainer(ctx(), *stepped, train);
+  trainer.Step({batch}, 1e-3);
+  int n_checked = 0;
+  for (const size_t which : {0, 1}) {
+    float* const values = method->parameters()[which].value.data();
+    for (const int64_t i : {0, 5, 77, 130}) {
+      const float kept = values[i], h = 1e-2f;
+      values[i] = kept + h;
+      const double up = probe.Evaluate({batch});
+      values[i] = kept - h;
+      const double down = probe.Evaluate({batch});
+      values[i] = kept;
+      if (std::fabs(up - down) < 1e-4) continue;
+      // AdamW's first step is the rate against the gradient's sign.
+      const float moved = stepped->parameters()[which].value.data()[i] - kept;
+      EXPECT_NEAR(moved, up > down ? -1e-3 : 1e-3, 1e-5) << which << " " << i;
+      ++n_checked;
+    }
+  }
+  EXPECT_GE(n_checked, 4);
+}
+
+// A start from what rounding took away brings the model nearer to the one before, the nearer the larger the
+// rank.
+TEST_F(MethodTest, LoftqStartsFromWhatRoundingTook) {
+  const auto rounded = model_->TrainableCopy();
+  Random random(7);
+  for (const Layer& layer : rounded->layers()) {
+    for (const Weight& w : layer.linear) {
+      for (int64_t i = 0; i < w.trained.size(); ++i) {
+        w.trained.data()[i] += 0.05f * static_cast<float>(random.Normal());
+      }
+    }
+  }
+  const auto divergence = [&](LoraStart start, int64_t rank) {
+    const auto method = CreateOrDie(*rounded, {.rank = rank, .start = start, .unquantized = model_.get()});
+    const TrainOptions train;
+    const Teacher teacher{*model_};
+    return Trainer(ctx(), *method, train, &teacher).Evaluate({BatchOf(golden_["batches"][0])});
+  };
+  const double before = divergence(LoraStart::kZero, 4), few = divergence(LoraStart::kResidual, 4),
+               many = divergence(LoraStart::kResidual, 24);
+  EXPECT_GT(before, 1e-3);
+  EXPECT_LT(few, 0.9 * before);
+  EXPECT_LT(many, 0.5 * few);
+  const auto other = GoldenModel("qwen2");
+  const auto refused = CreateMethod(
+      ctx(), *rounded, {.rank = 4, .start = LoraStart::kResidual, .unquantized = other.get()}, 1);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("before rounding"));
+}
+
 TEST_F(MethodTest, TargetModules) {
   const auto slots_of = [&](PeftOptions options) {
     std::vector<int> slots;
@@ -254,7 +342,7 @@ TEST_F(MethodTest, TargetModules) {
 
 TEST_F(MethodTest, WhatDoesNotFitIsRefused) {
   const auto message = [&](const PeftOptions& options) {
-    const auto method = CreateMethod(*model_, options, 1);
+    const auto method = CreateMethod(ctx(), *model_, options, 1);
     return method ? std::string("accepted") : method.error().message;
   };
   EXPECT_THAT(message({.target_modules = {"q_proj", "c_attn"}}),

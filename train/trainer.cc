@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/clock.h"
+#include "formats/model_hash.h"
 #include "train/checkpoint.h"
 
 namespace thimble {
@@ -22,13 +23,14 @@ AdamW MakeOptimizer(const Method& method, const AdamWOptions& options) {
 
 // What must not change between a run and its continuation.
 // (More steps are fine; how many there are decides the schedule, but not what the checkpoint holds.)
-Json ResumeKey(const TrainOptions& o, const Dataset& data, Compute compute) {
-  return {{"method", o.peft.method},
-          {"rank", o.peft.rank},
-          {"alpha", o.peft.alpha},
-          {"rslora", o.peft.rslora},
-          {"dropout", o.peft.dropout},
-          {"loraplus_lr_ratio", o.peft.loraplus_lr_ratio},
+Json ResumeKey(const PeftOptions& peft, const TrainOptions& o, const Dataset& data, Compute compute) {
+  return {{"method", peft.method},
+          {"rank", peft.rank},
+          {"alpha", peft.alpha},
+          {"rslora", peft.rslora},
+          {"dropout", peft.dropout},
+          {"loraplus_lr_ratio", peft.loraplus_lr_ratio},
+          {"start", static_cast<int>(peft.start)},
           {"learning_rate", o.learning_rate},
           {"schedule", static_cast<int>(o.schedule)},
           {"warmup_steps", o.warmup_steps},
@@ -78,26 +80,17 @@ class BatchFeed {
   uint64_t epoch_ = 0;
 };
 
-std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& o) {
-  std::vector<TrainBatch> batches;
-  for (const auto& examples : DealBatches(data, o.batch_size, true, o.max_seq_length, 0)) {
-    batches.push_back(MakeBatch(examples));
-  }
-  return batches;
-}
-
 // A run from its first to its last step.
 class TrainRun {
  public:
-  TrainRun(const Context& ctx, const TrainJob& job, Method& method, const ProgressFn& progress,
-           const StepLogFn& log)
+  TrainRun(const Context& ctx, const TrainJob& job, const ProgressFn& progress, const StepLogFn& log)
       : job_(job),
         options_(job.options),
-        method_(method),
+        method_(job.method),
         progress_(progress),
         log_(log),
         compute_(ctx.compute),
-        trainer_(ctx, method, job.options),
+        trainer_(ctx, job.method, job.options, job.teacher),
         feed_(job.data, job.options) {}
 
   Result<TrainSummary> Run() {
@@ -113,6 +106,10 @@ class TrainRun {
                        plan.first_step, total_);
     }
     RETURN_IF_ERROR(CreateOutput());
+    notes_ = job_.notes;
+    notes_[kMethodNote] = method_.options().method;
+    notes_[kBaseNote] = Fingerprint(method_.base().file());
+    method_.set_notes(notes_);
     if (job_.on_start) RETURN_IF_ERROR(job_.on_start(plan));
     int64_t step = plan.first_step;
     if (job_.eval_data != nullptr) eval_batches_ = EvalBatches(*job_.eval_data, options_);
@@ -130,6 +127,9 @@ class TrainRun {
     summary_.eval_loss = Evaluate(total_);
     if (summary_.seconds > 0)
       summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
+    if (summary_.eval_loss) notes_["thimble.eval_loss"] = fmt::format("{:.6g}", *summary_.eval_loss);
+    notes_["thimble.steps"] = fmt::format("{}", total_);
+    method_.set_notes(notes_);
     RETURN_IF_ERROR(method_.Save(job_.output));
     summary_.output = method_.SavedPath(job_.output);
     return std::move(summary_);
@@ -138,7 +138,7 @@ class TrainRun {
  private:
   TrainPlan MakePlan() const {
     TrainPlan plan{.n_parameters = method_.n_parameters(), .steps_per_epoch = feed_.StepsPerEpoch()};
-    for (const TensorInfo& tensor : job_.model.file().tensors())
+    for (const TensorInfo& tensor : method_.base().file().tensors())
       plan.n_base_parameters += tensor.n_elements();
     const double by_epochs = options_.epochs * static_cast<double>(plan.steps_per_epoch);
     plan.n_steps =
@@ -152,14 +152,19 @@ class TrainRun {
 
   Result<int64_t> Resume() {
     ASSIGN_OR_RETURN(const TrainState state, LoadCheckpoint(job_.resume, method_, trainer_.optimizer()));
-    if (state.seed != options_.seed ||
-        DumpJson(state.options) != DumpJson(ResumeKey(options_, job_.data, compute_))) {
+    if (state.seed != options_.seed || DumpJson(state.options) != DumpJson(Key())) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{}: was made with other data or options ({}); resume with the same ones", job_.resume,
                        DumpJson(state.options));
     }
     for (int64_t i = 0; i < state.step; ++i) feed_.Next();
     return state.step;
+  }
+
+  Json Key() const {
+    Json key = ResumeKey(method_.options(), options_, job_.data, compute_);
+    key["teacher"] = job_.teacher != nullptr;
+    return key;
   }
 
   Status OneStep(int64_t step) {
@@ -224,8 +229,7 @@ class TrainRun {
   }
 
   Status Checkpoint(int64_t step) {
-    return SaveCheckpoint(CheckpointPath(step), method_, trainer_.optimizer(),
-                          {step, options_.seed, ResumeKey(options_, job_.data, compute_)});
+    return SaveCheckpoint(CheckpointPath(step), method_, trainer_.optimizer(), {step, options_.seed, Key()});
   }
 
   const TrainJob& job_;
@@ -238,13 +242,40 @@ class TrainRun {
   BatchFeed feed_;
   std::vector<TrainBatch> eval_batches_;
   TrainSummary summary_;
+  AdapterNotes notes_;
   int64_t total_ = 0, warmup_ = 0;
 };
 
 }  // namespace
 
-Trainer::Trainer(const Context& ctx, Method& method, const TrainOptions& options)
-    : ctx_(ctx), method_(method), options_(options), optimizer_(MakeOptimizer(method, options.adamw)) {}
+std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& o) {
+  std::vector<TrainBatch> batches;
+  for (const auto& examples : DealBatches(data, o.batch_size, true, o.max_seq_length, 0)) {
+    batches.push_back(MakeBatch(examples));
+  }
+  return batches;
+}
+
+Trainer::Trainer(const Context& ctx, Method& method, const TrainOptions& options, const Teacher* teacher)
+    : ctx_(ctx),
+      method_(method),
+      options_(options),
+      teacher_(teacher),
+      optimizer_(MakeOptimizer(method, options.adamw)) {}
+
+LossResult Trainer::Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
+                         float gradient_scale) const {
+  const Tensor hidden = ForwardHidden(ctx, method_.model(), input);
+  const Weight& output = method_.model().output();
+  if (teacher_ == nullptr) return LinearCrossEntropy(ctx, output, hidden, batch.labels, gradient_scale);
+  const AppliedAdapter applied{.adapter = teacher_->adapter};
+  const Tensor taught = ForwardHidden(ctx_, teacher_->model,
+                                      {.tokens = batch.tokens,
+                                       .lengths = batch.lengths,
+                                       .adapters = {&applied, applied.adapter != nullptr ? 1u : 0u}});
+  return LinearKlDivergence(ctx, output, hidden, teacher_->model.output(), taught, batch.labels,
+                            gradient_scale);
+}
 
 StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
   StepResult result{.learning_rate = learning_rate};
@@ -257,17 +288,16 @@ StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning
     Tape tape;
     Context ctx = ctx_;
     ctx.tape = &tape;
-    const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(options_.peft.dropout),
+    const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(method_.options().dropout),
                                  step_seed + i};
-    const Tensor hidden = ForwardHidden(ctx, method_.model(),
-                                        {.tokens = batch.tokens,
-                                         .lengths = batch.lengths,
-                                         .adapters = {&applied, 1},
-                                         .checkpoint = options_.grad_checkpoint});
     const double share =
         static_cast<double>(batch.n_labels()) / static_cast<double>(std::max<int64_t>(1, result.n_labels));
-    const auto loss =
-        LinearCrossEntropy(ctx, method_.model().output(), hidden, batch.labels, static_cast<float>(share));
+    const LossResult loss = Loss(ctx, batch,
+                                 {.tokens = batch.tokens,
+                                  .lengths = batch.lengths,
+                                  .adapters = {&applied, 1},
+                                  .checkpoint = options_.grad_checkpoint},
+                                 static_cast<float>(share));
     tape.Backward();
     result.loss += loss.mean_loss * share;
     result.n_tokens += static_cast<int64_t>(batch.tokens.size());
@@ -285,9 +315,8 @@ double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
   double total = 0;
   int64_t n = 0;
   for (const TrainBatch& batch : batches) {
-    const Tensor hidden = ForwardHidden(
-        ctx_, method_.model(), {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}});
-    const auto loss = LinearCrossEntropy(ctx_, method_.model().output(), hidden, batch.labels);
+    const LossResult loss =
+        Loss(ctx_, batch, {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}}, 1);
     total += loss.mean_loss * static_cast<double>(loss.n_labels);
     n += loss.n_labels;
   }
@@ -296,8 +325,7 @@ double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
 
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log) {
-  ASSIGN_OR_RETURN(const auto method, CreateMethod(job.model, job.options.peft, job.options.seed));
-  return TrainRun(ctx, job, *method, progress, log).Run();
+  return TrainRun(ctx, job, progress, log).Run();
 }
 
 }  // namespace thimble

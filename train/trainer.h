@@ -17,7 +17,6 @@
 namespace thimble {
 
 struct TrainOptions {
-  PeftOptions peft;
   double learning_rate = 2e-4;
   AdamWOptions adamw;
   Schedule schedule = Schedule::kCosine;
@@ -42,11 +41,19 @@ struct StepResult {
   int64_t n_tokens = 0, n_labels = 0;
 };
 
+// A model whose predictions are to be learned.
+struct Teacher {
+  const Model& model;
+  const Adapter* adapter = nullptr;  // on it, or null
+};
+
 // One optimizer step at a time, for tests and for Train().
 class Trainer {
  public:
   // The method's parameters are trained in place.
-  Trainer(const Context& ctx, Method& method, const TrainOptions& options);
+  // With a teacher, of the same vocabulary, the loss is the KL divergence of its predictions from the
+  // model's, else the cross-entropy of the labels.
+  Trainer(const Context& ctx, Method& method, const TrainOptions& options, const Teacher* teacher = nullptr);
   // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
   StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
   // Mean loss per label without dropout or gradients.
@@ -54,11 +61,18 @@ class Trainer {
   AdamW& optimizer() { return optimizer_; }
 
  private:
+  // At the labelled tokens. Backward adds gradient_scale times its gradient.
+  LossResult Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
+                  float gradient_scale) const;
   Context ctx_;
   Method& method_;
   const TrainOptions& options_;
+  const Teacher* teacher_;
   AdamW optimizer_;
 };
+
+// All examples, for Trainer::Evaluate.
+std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& options);
 
 // What happened, for the log, the report and resuming: one JSON object per logged step.
 using StepLogFn = std::function<void(const Json&)>;
@@ -83,12 +97,14 @@ struct TrainPlan {
 // in output/checkpoint-N from which `resume` goes on to the same losses. Cancelling (progress returns false)
 // saves a checkpoint first.
 struct TrainJob {
-  const Model& model;
+  Method& method;
   const Dataset& data;
   const Dataset* eval_data = nullptr;
   TrainOptions options;
   std::string output;
-  std::string resume;  // a checkpoint folder, or empty
+  std::string resume = {};           // a checkpoint folder, or empty
+  const Teacher* teacher = nullptr;  // Trainer's
+  AdapterNotes notes = {};  // what the adapter's file will say beside the method, the base and the losses
   // Called once `output` exists and before anything is computed; its error ends the run.
   std::function<Status(const TrainPlan&)> on_start = {};
 };

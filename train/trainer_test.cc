@@ -37,8 +37,10 @@ class TrainerTest : public testing::Test {
   Result<TrainSummary> Run(const TrainOptions& options, const std::string& output,
                            const std::string& resume = "", const ProgressFn& progress = nullptr,
                            const Dataset* eval_data = nullptr) {
+    const auto method = CreateMethod(ctx_, *model_, peft_, options.seed);
+    if (!method) return tl::unexpected(method.error());
     return Train(ctx_,
-                 {.model = *model_,
+                 {.method = **method,
                   .data = data_,
                   .eval_data = eval_data,
                   .options = options,
@@ -59,10 +61,8 @@ class TrainerTest : public testing::Test {
   ThreadPool pool_{2};
   Context ctx_{.pool = pool_, .compute = Compute::kF32};
   Dataset data_ = CountingData(60, 272);
-  TrainOptions options_{.peft = {.rank = 4, .alpha = 8, .dropout = 0.1},
-                        .learning_rate = 1e-2,
-                        .batch_size = 6,
-                        .max_seq_length = 32};
+  PeftOptions peft_{.rank = 4, .alpha = 8, .dropout = 0.1};
+  TrainOptions options_{.learning_rate = 1e-2, .batch_size = 6, .max_seq_length = 32};
 };
 
 TEST_F(TrainerTest, LossFallsAndTheSavedAdapterGivesIt) {
@@ -74,7 +74,7 @@ TEST_F(TrainerTest, LossFallsAndTheSavedAdapterGivesIt) {
   EXPECT_LT(*summary->eval_loss, 0.5 * *summary->eval_loss_before);
   EXPECT_LT(summary->last_loss, 0.7 * summary->first_loss);
 
-  const auto method = CreateMethod(*model_, options_.peft, 1);
+  const auto method = CreateMethod(ctx_, *model_, peft_, 1);
   ASSERT_TRUE(method);
   const Status loaded = (*method)->Load(folder_ / "out");
   ASSERT_TRUE(loaded) << loaded.error().message;
@@ -131,12 +131,12 @@ TEST_F(TrainerTest, ResumingSomethingElseIsRefused) {
   other = options_;
   other.seed = 1;
   EXPECT_THAT(message(other), HasSubstr("other data or options"));
-  other = options_;
-  other.peft.rank = 2;
-  EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
-  other = options_;
-  other.peft.target_modules = {"q_proj"};
-  EXPECT_THAT(message(other), HasSubstr("other modules or ranks"));
+  peft_.rank = 2;
+  EXPECT_THAT(message(options_), HasSubstr("other modules or ranks"));
+  peft_.rank = 4;
+  peft_.target_modules = {"q_proj"};
+  EXPECT_THAT(message(options_), HasSubstr("other modules or ranks"));
+  peft_.target_modules.clear();
   other = options_;
   other.max_steps = 4;
   EXPECT_THAT(message(other), HasSubstr("stands at step 4 of 4"));
@@ -150,9 +150,9 @@ TEST_F(TrainerTest, ResumingSomethingElseIsRefused) {
 }
 
 TEST_F(TrainerTest, AccumulatedGradientsAreThoseOfTheWholeBatch) {
-  options_.peft.dropout = 0;
+  peft_.dropout = 0;
   for (const auto& [pieces, batch] : {std::pair{1, 8}, {2, 4}, {4, 2}}) {
-    const auto method = CreateMethod(*model_, options_.peft, 3);
+    const auto method = CreateMethod(ctx_, *model_, peft_, 3);
     ASSERT_TRUE(method);
     Trainer trainer(ctx_, **method, options_);
     std::vector<TrainBatch> batches;
@@ -176,7 +176,7 @@ TEST_F(TrainerTest, DropoutFollowsTheSeed) {
   options_.max_steps = 3;
   const auto a = Run(options_, "a"), b = Run(options_, "b");
   EXPECT_EQ(Losses(*a), Losses(*b));
-  options_.peft.dropout = 0;
+  peft_.dropout = 0;
   // The first step differs by dropout only where B is not 0 any more: from the second on.
   EXPECT_EQ(Losses(*a)[0], Losses(*Run(options_, "c"))[0]);
   EXPECT_NE(Losses(*a)[1], Losses(*Run(options_, "c"))[1]);
@@ -203,8 +203,10 @@ TEST_F(TrainerTest, ThePlanIsToldBeforeTheFirstStep) {
   TrainPlan plan;
   options_.epochs = 1.5;
   options_.warmup_ratio = 0.1;
+  const auto method = CreateMethod(ctx_, *model_, peft_, 1);
+  ASSERT_TRUE(method);
   ASSERT_TRUE(Train(ctx_,
-                    {.model = *model_,
+                    {.method = **method,
                      .data = data_,
                      .options = options_,
                      .output = folder_ / "out",
@@ -232,16 +234,16 @@ TEST_P(PeftTest, TenLossesAndGradientNorms) {
   const Json golden = ReadJsonOrDie(kSharedGolden + "golden_train.json");
   const Json& run = golden["runs"][GetParam()];
   const auto model = LoadModelOrDie(kSmolLm2);
-  TrainOptions options{
-      .peft = {.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")},
-      .max_grad_norm = 0};
+  const PeftOptions peft{.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")};
+  TrainOptions options{.max_grad_norm = 0};
   options.adamw = {golden["betas"][0], golden["betas"][1], golden["eps"], golden["weight_decay"]};
-  const auto method = CreateMethod(*model, options.peft, 1);
+  ThreadPool pool;
+  const Context ctx{.pool = pool, .compute = Compute::kF32};
+  const auto method = CreateMethod(ctx, *model, peft, 1);
   ASSERT_TRUE(method);
   const Status loaded = (*method)->Load(kSharedGolden + "adapters/train_init_lora");
   ASSERT_TRUE(loaded) << loaded.error().message;
-  ThreadPool pool;
-  Trainer trainer({.pool = pool, .compute = Compute::kF32}, **method, options);
+  Trainer trainer(ctx, **method, options);
   // In an emulator ten steps take more than an hour.
   const char* patience = std::getenv("THIMBLE_TEST_PATIENCE");
   const size_t n_steps = patience != nullptr && std::atoi(patience) > 1 ? 1 : 10;

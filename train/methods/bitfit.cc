@@ -8,7 +8,7 @@ class Bitfit : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t /*seed*/) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
       for (const Slot slot : targets()) {

@@ -14,7 +14,7 @@ class Bottleneck : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t seed) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t seed) override {
     constexpr Slot kUsual[] = {Slot::kO, Slot::kDown};
     RETURN_IF_ERROR(ChooseTargets(kUsual));
     for (const Slot slot : targets()) {

@@ -12,8 +12,10 @@ class Dora : public Lora {
  public:
   using Lora::Lora;
 
-  Status Initialize(uint64_t seed) override {
-    RETURN_IF_ERROR(Lora::Initialize(seed));
+  Status Initialize(const Context& ctx, uint64_t seed) override {
+    if (options_.start != LoraStart::kZero)
+      return MakeError(ErrorCode::kInvalidArgument, "dora starts from zero only");
+    RETURN_IF_ERROR(Lora::Initialize(ctx, seed));
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {
       for (const Slot slot : targets()) AddRows(layer, slot);
     }

@@ -11,7 +11,7 @@ class Full : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t /*seed*/) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     own_ = model_.TrainableCopy();
     Add(0, Slot::kEmbedding, own_->embedding().trained);

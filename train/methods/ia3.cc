@@ -11,7 +11,7 @@ class Ia3 : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t /*seed*/) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t /*seed*/) override {
     constexpr Slot kUsual[] = {Slot::kK, Slot::kV, Slot::kDown};
     RETURN_IF_ERROR(ChooseTargets(kUsual));
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {

@@ -6,6 +6,8 @@
 namespace thimble {
 
 std::unique_ptr<Method> MakeLora(const Model& model, const PeftOptions& options);
+std::unique_ptr<Method> MakePissa(const Model& model,
+                                  const PeftOptions& options);  // MakeLora's, by its start
 std::unique_ptr<Method> MakeDora(const Model& model, const PeftOptions& options);
 std::unique_ptr<Method> MakeVera(const Model& model, const PeftOptions& options);
 std::unique_ptr<Method> MakeIa3(const Model& model, const PeftOptions& options);

@@ -10,7 +10,7 @@ class NormTuning : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t /*seed*/) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t /*seed*/) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     adapter_.norms.resize(model_.layers().size());
     for (int64_t layer = 0; layer < model_.config().n_layers; ++layer) {

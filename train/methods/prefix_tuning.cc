@@ -11,7 +11,7 @@ class PrefixTuning : public Method {
   using Method::Method;
 
   // Normal with a deviation of 1, as PEFT's.
-  Status Initialize(uint64_t seed) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     const ModelConfig& c = model_.config();
     const int64_t width = c.n_kv_heads * c.head_dim, n = options_.n_virtual_tokens;

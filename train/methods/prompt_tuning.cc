@@ -11,7 +11,7 @@ class PromptTuning : public Method {
   using Method::Method;
 
   // The embeddings of tokens that are drawn from the vocabulary: section 3.2, and PEFT's SAMPLE_VOCAB.
-  Status Initialize(uint64_t seed) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets({}));
     const ModelConfig& c = model_.config();
     Random random(seed);

@@ -13,7 +13,7 @@ class Vera : public Method {
  public:
   using Method::Method;
 
-  Status Initialize(uint64_t seed) override {
+  Status Initialize(const Context& /*ctx*/, uint64_t seed) override {
     RETURN_IF_ERROR(ChooseTargets(AllLinearSlots()));
     int64_t n_in = 0, n_out = 0;
     for (const Slot slot : targets()) {
@@ -55,9 +55,11 @@ class Vera : public Method {
   }
 
  protected:
-  std::vector<Parameter> Frozen() const override {
-    return {{.name = "base_model.vera_A", .shape = {a_.rows(), a_.cols()}, .value = a_},
-            {.name = "base_model.vera_B", .shape = {b_.rows(), b_.cols()}, .value = b_}};
+  std::vector<Parameter> Saved() const override {
+    std::vector<Parameter> saved = parameters();
+    saved.push_back({.name = "base_model.vera_A", .shape = {a_.rows(), a_.cols()}, .value = a_});
+    saved.push_back({.name = "base_model.vera_B", .shape = {b_.rows(), b_.cols()}, .value = b_});
+    return saved;
   }
   Json Config() const override {
     return {{"peft_type", "VERA"},     {"r", options_.rank},       {"target_modules", TargetNames()},

@@ -1,0 +1,101 @@
+#include "apps/training.h"
+
+#include <fmt/core.h>
+
+#include "model/adapter.h"
+
+namespace thimble {
+
+void TrainingFlags::AddOptimizer(CLI::App& command) {
+  TrainOptions& o = options;
+  command.add_option("--learning-rate,--lr", o.learning_rate, "AdamW's largest step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--weight-decay", o.adamw.weight_decay, "AdamW's")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--lr-scheduler", schedule, "How the rate falls after the warm-up")
+      ->check(CLI::IsMember({"constant", "linear", "cosine"}))
+      ->capture_default_str();
+  auto* steps =
+      command.add_option("--warmup-steps", o.warmup_steps, "Steps over which the rate rises from 0")
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str();
+  command.add_option("--warmup-ratio", o.warmup_ratio, "The same as a share of all steps")
+      ->check(CLI::Range(0.0, 1.0))
+      ->excludes(steps);
+  command.add_option("--max-grad-norm", o.max_grad_norm, "Gradients are shortened to this norm; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--batch-size", o.batch_size, "Examples run at once")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command
+      .add_option("--gradient-accumulation-steps", o.gradient_accumulation,
+                  "Batches per step: the same result as a larger batch, in the memory of a small one")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command.add_flag("--gradient-checkpointing", o.grad_checkpoint,
+                   "Keep less and compute it again: much less memory, a third more time, the same result");
+}
+
+void TrainingFlags::AddRun(CLI::App& command) {
+  TrainOptions& o = options;
+  command.add_option("--epochs", o.epochs, "Times through the data; fractions are fine")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--max-steps", o.max_steps, "Steps, instead of epochs")->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--eval-steps", o.eval_steps,
+                  "Measure --eval-data every so many steps (default: at the end)")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--save-steps", o.save_steps,
+                  "Save a checkpoint every so many steps (default: only when interrupted)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--resume", resume, "A checkpoint to go on from, with the same data and options");
+  command.add_option("-s,--seed", o.seed, "Of the first weights, the order of examples and dropout")
+      ->capture_default_str();
+  command.add_flag("--gguf", gguf, "Also write the adapter as GGUF, for llama.cpp: OUTPUT/adapter.gguf");
+}
+
+std::string Describe(const PeftOptions& o, const std::string& targets) {
+  const MethodRow& row = *FindMethod(o.method);
+  std::string text = o.method;
+  if ((row.heeds & MethodRow::kRank) != 0) text += fmt::format(", rank {}", o.rank);
+  if ((row.heeds & MethodRow::kVirtualTokens) != 0)
+    text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
+  if ((row.heeds & MethodRow::kBottleneck) != 0) text += fmt::format(", size {}", o.bottleneck_size);
+  return targets.empty() ? text : text + ", " + targets;
+}
+
+void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string& what) {
+  const TrainOptions& o = f.options;
+  fmt::print("{} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters, plan.n_base_parameters,
+             100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
+             what);
+  fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
+             plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
+  if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
+  std::fflush(stdout);
+}
+
+void PrintSummary(const TrainSummary& s) {
+  fmt::print("{} steps in {:.1f} s ({:.0f} tokens/s), loss {:.4f} -> {:.4f}\n", s.steps, s.seconds,
+             s.tokens_per_second, s.first_loss, s.last_loss);
+  if (s.eval_loss_before && s.eval_loss) {
+    fmt::print("evaluation loss {:.4f} -> {:.4f}\n", *s.eval_loss_before, *s.eval_loss);
+  } else if (s.eval_loss) {
+    fmt::print("evaluation loss {:.4f}\n", *s.eval_loss);
+  }
+  fmt::print("saved: {}\n", s.output);
+}
+
+Status WriteGgufBeside(const std::string& output, const Model& model) {
+  ASSIGN_OR_RETURN(const Adapter adapter, LoadAdapter(output, model));
+  RETURN_IF_ERROR(SaveGgufAdapter(adapter, model, output + "/adapter.gguf"));
+  fmt::print("adapter: {}/adapter.gguf\n", output);
+  return {};
+}
+
+}  // namespace thimble
