@@ -116,7 +116,7 @@ struct RebaseFlags {
 };
 
 Status RunRebase(RebaseFlags& f) {
-  f.training.Resolve();
+  RETURN_IF_ERROR(f.training.Resolve());
   ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.to));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> from, Model::Load(f.from));
@@ -124,7 +124,7 @@ Status RunRebase(RebaseFlags& f) {
   WarnOfAnotherBase(old, *from);
   ASSIGN_OR_RETURN(const Adapter moved, LoadAdapter(f.adapter, *loaded.model));
   ASSIGN_OR_RETURN(const CalibrationOptions calibration, f.calibration.Resolve());
-  std::optional<TrainLog> log;
+  RunLog log;
   RecoverJob job{.model = *loaded.model,
                  .teacher = {*from, &old},
                  .tokenizer = *loaded.tokenizer,
@@ -134,12 +134,12 @@ Status RunRebase(RebaseFlags& f) {
                  .output = f.training.output,
                  .resume = f.training.resume};
   job.on_start = [&](const TrainPlan& plan) -> Status {
-    ASSIGN_OR_RETURN(log, TrainLog::Open(job.output + "/log.jsonl", plan.first_step));
+    RETURN_IF_ERROR(log.Open(f.training, plan.first_step));
     PrintPlan(plan, f.training, "the adapter's own");
     return {};
   };
   ASSIGN_OR_RETURN(const Recovery r, Rebase(ctx, job, moved, TerminalProgress(),
-                                            [&](const Json& entry) { log->Append(entry); }));
+                                            [&](const Json& entry) { log.Append(entry); }));
   PrintSummary(r.summary);
   fmt::print("\nKL divergence from {} with the adapter, on {} tokens kept to measure by:\n", f.from,
              r.n_tokens);

@@ -26,14 +26,14 @@ void Print(const Recovery& r) {
 }
 
 Status RunRecover(RecoverFlags& f) {
-  f.training.Resolve();
+  RETURN_IF_ERROR(f.training.Resolve());
   if (!f.targets.empty()) f.peft.target_modules = CLI::detail::split(f.targets, ',');
   f.peft.alpha = static_cast<double>(f.peft.rank);
   ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> teacher, Model::Load(f.teacher));
   ASSIGN_OR_RETURN(const CalibrationOptions calibration, f.calibration.Resolve());
-  std::optional<TrainLog> log;
+  RunLog log;
   RecoverJob job{.model = *loaded.model,
                  .teacher = {*teacher},
                  .tokenizer = *loaded.tokenizer,
@@ -44,12 +44,12 @@ Status RunRecover(RecoverFlags& f) {
                  .output = f.training.output,
                  .resume = f.training.resume};
   job.on_start = [&](const TrainPlan& plan) -> Status {
-    ASSIGN_OR_RETURN(log, TrainLog::Open(job.output + "/log.jsonl", plan.first_step));
+    RETURN_IF_ERROR(log.Open(f.training, plan.first_step));
     PrintPlan(plan, f.training, Describe(f.peft, f.targets));
     return {};
   };
   ASSIGN_OR_RETURN(const Recovery recovery,
-                   Recover(ctx, job, TerminalProgress(), [&](const Json& entry) { log->Append(entry); }));
+                   Recover(ctx, job, TerminalProgress(), [&](const Json& entry) { log.Append(entry); }));
   Print(recovery);
   return f.training.gguf ? WriteGgufBeside(job.output, *loaded.model) : Status();
 }

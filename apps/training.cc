@@ -8,10 +8,18 @@ namespace thimble {
 
 void TrainingFlags::AddOptimizer(CLI::App& command) {
   TrainOptions& o = options;
-  command.add_option("--learning-rate,--lr", o.learning_rate, "AdamW's largest step")
+  command.add_option("--learning-rate,--lr", o.learning_rate, "Of each step, at its largest")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command.add_option("--weight-decay", o.adamw.weight_decay, "AdamW's")
+  command
+      .add_option(
+          "--optim", o.optimizer.name,
+          "adamw, or adafactor, which remembers a number per row and column in place of two per parameter")
+      ->check(CLI::IsMember({"adamw", "adafactor"}))
+      ->capture_default_str();
+  command
+      .add_option("--weight-decay", o.optimizer.weight_decay,
+                  "Share of each parameter, times the rate, taken away")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--lr-scheduler", schedule, "How the rate falls after the warm-up")
@@ -37,6 +45,10 @@ void TrainingFlags::AddOptimizer(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--gradient-checkpointing", o.grad_checkpoint,
                    "Keep less and compute it again: much less memory, a third more time, the same result");
+  command.add_option(
+      "--max-ram", max_ram,
+      "Memory of the whole process at most, e.g. 600MB: checkpoints if it must, and says before the first "
+      "step if that is not enough");
 }
 
 void TrainingFlags::AddRun(CLI::App& command) {
@@ -53,10 +65,44 @@ void TrainingFlags::AddRun(CLI::App& command) {
       .add_option("--save-steps", o.save_steps,
                   "Save a checkpoint every so many steps (default: only when interrupted)")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--early-stopping-patience", o.early_stopping_patience,
+                  "Stop after so many evaluations without a smaller loss, and keep the best adapter")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--logging-dir", logging_dir, "Also write the curves there for TensorBoard");
   command.add_option("--resume", resume, "A checkpoint to go on from, with the same data and options");
   command.add_option("-s,--seed", o.seed, "Of the first weights, the order of examples and dropout")
       ->capture_default_str();
   command.add_flag("--gguf", gguf, "Also write the adapter as GGUF, for llama.cpp: OUTPUT/adapter.gguf");
+}
+
+Status TrainingFlags::Resolve() {
+  options.schedule = *ParseSchedule(schedule);
+  if (!max_ram.empty()) {
+    ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes("--max-ram", max_ram));
+    options.max_ram = static_cast<int64_t>(bytes);
+  }
+  return {};
+}
+
+Status RunLog::Open(const TrainingFlags& flags, int64_t first_step) {
+  ASSIGN_OR_RETURN(log_, TrainLog::Open(flags.output + "/log.jsonl", first_step));
+  if (flags.logging_dir.empty()) return {};
+  ASSIGN_OR_RETURN(tensorboard_, TensorBoardLog::Open(flags.logging_dir));
+  return {};
+}
+
+void RunLog::Append(const Json& entry) {
+  log_->Append(entry);
+  if (!tensorboard_) return;
+  for (const auto& [name, tag] : {std::pair{"loss", "train/loss"},
+                                  {"grad_norm", "train/grad_norm"},
+                                  {"learning_rate", "train/learning_rate"},
+                                  {"eval_loss", "eval/loss"}}) {
+    if (const auto value = entry.find(name); value != entry.end()) {
+      tensorboard_->Append(entry.at("step").get<int64_t>(), tag, value->get<double>());
+    }
+  }
 }
 
 std::string Describe(const PeftOptions& o, const std::string& targets) {
@@ -76,6 +122,11 @@ void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string&
              what);
   fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
              plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
+  const auto bytes = [](int64_t n) { return HumanBytes(n); };
+  fmt::print("memory: about {}{}\n", bytes(plan.checkpoints ? plan.memory_checkpointed : plan.memory),
+             plan.checkpoints
+                 ? fmt::format(", with gradient checkpointing; {} without", bytes(plan.memory))
+                 : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)));
   if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
   std::fflush(stdout);
 }
@@ -83,6 +134,7 @@ void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string&
 void PrintSummary(const TrainSummary& s) {
   fmt::print("{} steps in {:.1f} s ({:.0f} tokens/s), loss {:.4f} -> {:.4f}\n", s.steps, s.seconds,
              s.tokens_per_second, s.first_loss, s.last_loss);
+  if (s.stopped_early) fmt::print("stopped early: the evaluation loss no longer fell\n");
   if (s.eval_loss_before && s.eval_loss) {
     fmt::print("evaluation loss {:.4f} -> {:.4f}\n", *s.eval_loss_before, *s.eval_loss);
   } else if (s.eval_loss) {

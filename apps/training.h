@@ -2,6 +2,7 @@
 #pragma once
 
 #include "apps/common.h"
+#include "train/tensorboard.h"
 #include "train/train_log.h"
 #include "train/trainer.h"
 
@@ -9,13 +10,24 @@ namespace thimble {
 
 struct TrainingFlags {
   TrainOptions options;
-  std::string output, schedule = "cosine", resume;
+  std::string output, schedule = "cosine", resume, max_ram, logging_dir;
   bool gguf = false;
 
   void AddOptimizer(CLI::App& command);
   void AddRun(CLI::App& command);
-  // options.schedule, from its name.
-  void Resolve() { options.schedule = *ParseSchedule(schedule); }
+  // Into options: what was given as text.
+  Status Resolve();
+};
+
+// OUTPUT/log.jsonl, and TensorBoard's file if it is wanted.
+class RunLog {
+ public:
+  Status Open(const TrainingFlags& flags, int64_t first_step);
+  void Append(const Json& entry);
+
+ private:
+  std::optional<TrainLog> log_;
+  std::optional<TensorBoardLog> tensorboard_;
 };
 
 // "lora, rank 8"; `targets` as given.

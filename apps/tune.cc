@@ -133,7 +133,7 @@ Result<std::unique_ptr<Method>> MakeMethod(const Context& ctx, const Model& mode
 }
 
 Status Tune(Flags& f) {
-  f.training.Resolve();
+  RETURN_IF_ERROR(f.training.Resolve());
   const std::string& output = f.training.output;
   RETURN_IF_ERROR(CheckMethodFlags(f));
   ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
@@ -151,7 +151,7 @@ Status Tune(Flags& f) {
   Sha256 hash;
   ASSIGN_OR_RETURN(const auto data_file, MappedFile::Open(f.data));
   hash.Update(data_file->bytes());
-  std::optional<TrainLog> log;
+  RunLog log;
   TrainJob job{.method = *method,
                .data = data,
                .eval_data = eval_data ? &*eval_data : nullptr,
@@ -160,12 +160,12 @@ Status Tune(Flags& f) {
                .resume = f.training.resume,
                .notes = {{"thimble.data", hash.Hex()}}};
   job.on_start = [&](const TrainPlan& plan) -> Status {
-    ASSIGN_OR_RETURN(log, TrainLog::Open(output + "/log.jsonl", plan.first_step));
+    RETURN_IF_ERROR(log.Open(f.training, plan.first_step));
     PrintPlan(plan, f.training, Describe(f.peft, f.targets));
     return {};
   };
   ASSIGN_OR_RETURN(const TrainSummary summary,
-                   Train(ctx, job, TerminalProgress(), [&](const Json& entry) { log->Append(entry); }));
+                   Train(ctx, job, TerminalProgress(), [&](const Json& entry) { log.Append(entry); }));
   PrintSummary(summary);
   return f.training.gguf ? WriteGgufBeside(output, *loaded.model) : Status();
 }

@@ -170,7 +170,8 @@ class OwnedTable {
   void Add(const std::string& name, const Tensor& t, WeightType type = WeightType::kF32) {
     if (t.cols() % Info(type).block_size != 0) type = WeightType::kF16;
     auto& bytes = kept_.emplace_back(RowBytes(type, t.cols()) * static_cast<size_t>(t.rows()));
-    for (int64_t i = 0; i < t.rows(); ++i) {
+    if (type == WeightType::kF32) std::memcpy(bytes.data(), t.data(), bytes.size());
+    for (int64_t i = 0; i < t.rows() && type != WeightType::kF32; ++i) {
       EncodeRow(type, t.row(i), bytes.data() + static_cast<size_t>(i) * RowBytes(type, t.cols()), t.cols());
     }
     table_.Add({name, type, {t.rows(), t.cols()}, bytes});

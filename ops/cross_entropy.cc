@@ -9,8 +9,6 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kChunk = 128;  // rows; 128 x 49152 logits are 25 MB
-
 // logits -> softmax - onehot, scaled; returns the loss.
 double LossAndGradient(const KernelTable& k, float* logits, int64_t n, int32_t label, float scale) {
   const float target = logits[label];
@@ -57,8 +55,8 @@ LossResult ChunkedLoss(const Context& ctx, const Weight& output, const Tensor& x
   const bool records = ctx.Records({x, output.trained});
   const float scale = gradient_scale / static_cast<float>(rows.size());
   double total = 0;
-  for (size_t begin = 0; begin < rows.size(); begin += kChunk) {
-    const auto chunk = std::span(rows).subspan(begin, std::min<size_t>(kChunk, rows.size() - begin));
+  for (size_t begin = 0; begin < rows.size(); begin += kLossRows) {
+    const auto chunk = std::span(rows).subspan(begin, std::min<size_t>(kLossRows, rows.size() - begin));
     begin_chunk(chunk);
     Tape tape;
     Context local = ctx;

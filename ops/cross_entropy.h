@@ -8,6 +8,9 @@
 
 namespace thimble {
 
+// Rows of logits that exist at once: 128 x 49152 are 25 MB, and their gradients as much.
+inline constexpr int64_t kLossRows = 128;
+
 // The mean over labelled rows of -log softmax(x W^T)[label]; rows with label < 0 do not count. Projection,
 // loss and gradient are computed a chunk of rows at a time, so that logits [T, vocab] never exist. Backward
 // adds gradient_scale * d loss / dx to x.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
@@ -49,6 +50,15 @@ class FreeBuffers {
 
 thread_local FreeBuffers free_buffers;
 
+std::atomic<int64_t> bytes_held{0}, most_held{0};
+
+void Count(int64_t bytes) {
+  const int64_t now = bytes_held.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  int64_t most = most_held.load(std::memory_order_relaxed);
+  while (now > most && !most_held.compare_exchange_weak(most, now, std::memory_order_relaxed)) {
+  }
+}
+
 size_t BufferBytes(int64_t n) {
   return std::max<size_t>(64, (static_cast<size_t>(n) * sizeof(float) + 63) / 64 * 64);
 }
@@ -68,7 +78,20 @@ struct RecyclingAllocator {
 
 }  // namespace
 
+int64_t TensorBytes() {
+  return bytes_held.load(std::memory_order_relaxed);
+}
+
+int64_t PeakTensorBytes() {
+  return most_held.load(std::memory_order_relaxed);
+}
+
+void ResetPeakTensorBytes() {
+  most_held.store(TensorBytes(), std::memory_order_relaxed);
+}
+
 void Tensor::Free::operator()(float* p) const {
+  Count(-static_cast<int64_t>(bytes));
   free_buffers.Give(p, bytes);
 }
 
@@ -76,6 +99,7 @@ Tensor::Buffer Tensor::Allocate(int64_t n) {
   const size_t bytes = BufferBytes(n);
   float* p = static_cast<float*>(free_buffers.Take(bytes));
   CHECK(p != nullptr);
+  Count(static_cast<int64_t>(bytes));
   return Buffer(p, Free{bytes});
 }
 

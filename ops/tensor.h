@@ -49,6 +49,11 @@ class Tensor {
   std::shared_ptr<Node> node_;
 };
 
+// Bytes that tensors hold now, and the most since the last call of ResetPeakTensorBytes, in all threads.
+int64_t TensorBytes();
+int64_t PeakTensorBytes();
+void ResetPeakTensorBytes();
+
 // Records how to propagate gradients while a forward pass runs, and runs it backwards once. A step is
 // dropped, with the activations that it holds, as soon as it has run.
 class Tape {

@@ -9,38 +9,24 @@
 namespace thimble {
 namespace {
 
-constexpr const char* kMoments = "/optimizer.safetensors";
+constexpr const char* kOptimizer = "/optimizer.safetensors";
 constexpr const char* kState = "/trainer_state.json";
 
-void AddMoments(const char* prefix, const std::vector<Tensor>& moments, TensorTable& table) {
-  for (size_t i = 0; i < moments.size(); ++i) {
-    const Tensor& t = moments[i];
-    const auto* bytes = reinterpret_cast<const uint8_t*>(t.data());
-    table.Add({fmt::format("{}.{}", prefix, i),
-               WeightType::kF32,
-               {t.rows(), t.cols()},
-               {bytes, static_cast<size_t>(t.size()) * sizeof(float)}});
-  }
-}
-
-Status ReadMoments(const std::string& path, const char* prefix, const TensorTable& table,
-                   const std::vector<Tensor>& moments) {
-  for (size_t i = 0; i < moments.size(); ++i) {
-    const Tensor& t = moments[i];
-    const TensorInfo* info = table.Find(fmt::format("{}.{}", prefix, i));
+Status ReadState(const std::string& path, const TensorTable& table, const Optimizer& optimizer) {
+  for (const auto& [name, value] : optimizer.state()) {
+    const TensorInfo* info = table.Find(name);
     if (info == nullptr || info->type != WeightType::kF32 ||
-        info->shape != std::vector<int64_t>{t.rows(), t.cols()}) {
-      return MakeError(ErrorCode::kInvalidArgument, "{}: moment {}.{} is missing or of another shape", path,
-                       prefix, i);
+        info->shape != std::vector<int64_t>{value.rows(), value.cols()}) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: '{}' is missing or of another shape", path, name);
     }
-    std::memcpy(t.data(), info->bytes.data(), info->bytes.size());
+    std::memcpy(value.data(), info->bytes.data(), info->bytes.size());
   }
   return {};
 }
 
 }  // namespace
 
-Status SaveCheckpoint(const std::string& directory, const Method& method, const AdamW& optimizer,
+Status SaveCheckpoint(const std::string& directory, const Method& method, const Optimizer& optimizer,
                       const TrainState& state) {
   // The folder appears under its name only when it is whole.
   const std::string temporary = directory + ".tmp";
@@ -48,10 +34,17 @@ Status SaveCheckpoint(const std::string& directory, const Method& method, const 
   std::filesystem::remove_all(temporary, ec);
   RETURN_IF_ERROR(method.Save(temporary));
   TensorTable table;
-  AddMoments("m", optimizer.first_moments(), table);
-  AddMoments("v", optimizer.second_moments(), table);
-  RETURN_IF_ERROR(WriteSafetensors(temporary + kMoments, table));
-  const Json json = {{"step", state.step}, {"seed", state.seed}, {"options", state.options}};
+  for (const auto& [name, value] : optimizer.state()) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(value.data());
+    table.Add({name,
+               WeightType::kF32,
+               {value.rows(), value.cols()},
+               {bytes, static_cast<size_t>(value.size()) * sizeof(float)}});
+  }
+  RETURN_IF_ERROR(WriteSafetensors(temporary + kOptimizer, table));
+  Json json = {
+      {"step", state.step}, {"seed", state.seed}, {"options", state.options}, {"n_worse", state.n_worse}};
+  if (state.best_eval_loss) json["best_eval_loss"] = *state.best_eval_loss;
   RETURN_IF_ERROR(WriteFileAtomically(temporary + kState, DumpJson(json, 2) + "\n"));
   std::filesystem::remove_all(directory, ec);
   std::filesystem::rename(temporary, directory, ec);
@@ -59,18 +52,21 @@ Status SaveCheckpoint(const std::string& directory, const Method& method, const 
   return {};
 }
 
-Result<TrainState> LoadCheckpoint(const std::string& directory, Method& method, AdamW& optimizer) {
+Result<TrainState> LoadCheckpoint(const std::string& directory, Method& method, Optimizer& optimizer) {
   ASSIGN_OR_RETURN(const Json json, ReadJsonFile(directory + kState));
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_unsigned() ||
       !json.contains("seed") || !json["seed"].is_number_unsigned()) {
     return MakeError(ErrorCode::kCorrupt, "{}{}: fields step and seed are missing", directory, kState);
   }
   TrainState state{json["step"], json["seed"], json.value("options", Json::object())};
+  if (const auto best = json.find("best_eval_loss"); best != json.end() && best->is_number())
+    state.best_eval_loss = best->get<double>();
+  if (const auto n = json.find("n_worse"); n != json.end() && n->is_number_unsigned())
+    state.n_worse = n->get<int64_t>();
   RETURN_IF_ERROR(method.Load(directory));
-  const std::string moments = directory + kMoments;
-  ASSIGN_OR_RETURN(const SafetensorsFile file, ReadSafetensors(moments));
-  RETURN_IF_ERROR(ReadMoments(moments, "m", file.tensors, optimizer.first_moments()));
-  RETURN_IF_ERROR(ReadMoments(moments, "v", file.tensors, optimizer.second_moments()));
+  const std::string path = directory + kOptimizer;
+  ASSIGN_OR_RETURN(const SafetensorsFile file, ReadSafetensors(path));
+  RETURN_IF_ERROR(ReadState(path, file.tensors, optimizer));
   optimizer.set_n_steps(state.step);
   return state;
 }

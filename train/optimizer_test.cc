@@ -11,18 +11,18 @@ const Json& Golden() {
   return golden;
 }
 
-TEST(AdamWTest, StepsAsTorchDoes) {
+TEST(OptimizerTest, AdamWStepsAsTorchDoes) {
   for (const Json& run : Golden().at("adamw")) {
     // The two halves of the parameters as tensors of their own: state must not mix.
     const auto start = run["start"].get<std::vector<float>>();
     const int64_t half = static_cast<int64_t>(start.size()) / 2;
     std::vector<Tensor> parameters{Tensor::Empty(1, half), Tensor::Empty(half, 1)};
     for (int t = 0; t < 2; ++t) std::copy_n(start.begin() + t * half, half, parameters[t].data());
-    AdamW optimizer(parameters, std::vector(parameters.size(), 1.0),
-                    {.beta1 = run["betas"][0],
-                     .beta2 = run["betas"][1],
-                     .eps = run["eps"],
-                     .weight_decay = run["weight_decay"]});
+    const auto optimizer = MakeOptimizer(parameters, std::vector(parameters.size(), 1.0),
+                                         {.weight_decay = run["weight_decay"],
+                                          .beta1 = run["betas"][0],
+                                          .beta2 = run["betas"][1],
+                                          .eps = run["eps"]});
     for (const Json& step : run["steps"]) {
       const auto gradients = step["gradients"].get<std::vector<float>>();
       for (int t = 0; t < 2; ++t) {
@@ -31,8 +31,8 @@ TEST(AdamWTest, StepsAsTorchDoes) {
       }
       double squares = 0;
       for (const float g : gradients) squares += 16.0 * g * g;
-      EXPECT_NEAR(optimizer.GradNorm(), std::sqrt(squares), 1e-6 * std::sqrt(squares));
-      optimizer.Step(run["lr"], 0.25);
+      EXPECT_NEAR(optimizer->GradNorm(), std::sqrt(squares), 1e-6 * std::sqrt(squares));
+      optimizer->Step(run["lr"], 0.25);
       const auto expected = step["parameters"].get<std::vector<float>>();
       for (int t = 0; t < 2; ++t) {
         for (int64_t i = 0; i < half; ++i) {
@@ -41,7 +41,29 @@ TEST(AdamWTest, StepsAsTorchDoes) {
         }
       }
     }
-    EXPECT_EQ(optimizer.n_steps(), static_cast<int64_t>(run["steps"].size()));
+    EXPECT_EQ(optimizer->n_steps(), static_cast<int64_t>(run["steps"].size()));
+  }
+}
+
+TEST(OptimizerTest, AdafactorStepsAsTorchDoes) {
+  for (const Json& run : Golden().at("adafactor")) {
+    const auto start = run["start"].get<std::vector<float>>();
+    const Tensor parameter = Tensor::Empty(run["shape"][0], run["shape"][1]);
+    std::copy(start.begin(), start.end(), parameter.data());
+    const auto optimizer =
+        MakeOptimizer({parameter}, {1.0}, {.name = "adafactor", .weight_decay = run["weight_decay"]});
+    for (const Json& step : run["steps"]) {
+      const auto gradients = step["gradients"].get<std::vector<float>>();
+      std::copy(gradients.begin(), gradients.end(), parameter.grad());
+      optimizer->Step(run["lr"]);
+      const auto expected = step["parameters"].get<std::vector<float>>();
+      for (int64_t i = 0; i < parameter.size(); ++i) {
+        EXPECT_NEAR(parameter.data()[i], expected[static_cast<size_t>(i)], 2e-6) << i;
+      }
+    }
+    int64_t remembered = 0;
+    for (const auto& [name, value] : optimizer->state()) remembered += value.size();
+    EXPECT_LE(remembered, parameter.rows() == 1 ? 1 + parameter.cols() : parameter.rows() + parameter.cols());
   }
 }
 

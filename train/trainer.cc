@@ -7,18 +7,19 @@
 #include "base/clock.h"
 #include "formats/model_hash.h"
 #include "train/checkpoint.h"
+#include "train/memory_plan.h"
 
 namespace thimble {
 namespace {
 
-AdamW MakeOptimizer(const Method& method, const AdamWOptions& options) {
+std::unique_ptr<Optimizer> OptimizerFor(const Method& method, const OptimizerOptions& options) {
   std::vector<Tensor> parameters;
   std::vector<double> rates;
   for (const Parameter& p : method.parameters()) {
     parameters.push_back(p.value);
     rates.push_back(p.learning_rate);
   }
-  return {std::move(parameters), std::move(rates), options};
+  return MakeOptimizer(std::move(parameters), std::move(rates), options);
 }
 
 // What must not change between a run and its continuation.
@@ -35,7 +36,8 @@ Json ResumeKey(const PeftOptions& peft, const TrainOptions& o, const Dataset& da
           {"schedule", static_cast<int>(o.schedule)},
           {"warmup_steps", o.warmup_steps},
           {"warmup_ratio", o.warmup_ratio},
-          {"weight_decay", o.adamw.weight_decay},
+          {"optimizer", o.optimizer.name},
+          {"weight_decay", o.optimizer.weight_decay},
           {"max_grad_norm", o.max_grad_norm},
           {"batch_size", o.batch_size},
           {"gradient_accumulation", o.gradient_accumulation},
@@ -90,8 +92,8 @@ class TrainRun {
         progress_(progress),
         log_(log),
         compute_(ctx.compute),
-        trainer_(ctx, job.method, job.options, job.teacher),
-        feed_(job.data, job.options) {}
+        trainer_(ctx, job.method, options_, job.teacher),
+        feed_(job.data, options_) {}
 
   Result<TrainSummary> Run() {
     TrainPlan plan = MakePlan();
@@ -105,6 +107,13 @@ class TrainRun {
                        "{}: stands at step {} of {}; ask for more steps or epochs", job_.resume,
                        plan.first_step, total_);
     }
+    if (options_.early_stopping_patience > 0 && (job_.eval_data == nullptr || options_.eval_steps == 0)) {
+      return MakeError(
+          ErrorCode::kInvalidArgument,
+          "early stopping needs data to evaluate and a number of steps between evaluations (--eval-data, "
+          "--eval-steps)");
+    }
+    RETURN_IF_ERROR(PlanMemoryOf(plan));
     RETURN_IF_ERROR(CreateOutput());
     notes_ = job_.notes;
     notes_[kMethodNote] = method_.options().method;
@@ -117,25 +126,53 @@ class TrainRun {
     for (; step < total_; ++step) {
       RETURN_IF_ERROR(OneStep(step));
       const bool last = step + 1 == total_;
-      if (options_.eval_steps > 0 && (step + 1) % options_.eval_steps == 0 && !last) Evaluate(step + 1);
+      if (options_.eval_steps > 0 && (step + 1) % options_.eval_steps == 0 && !last) {
+        RETURN_IF_ERROR(Judge(step + 1, *Evaluate(step + 1)));
+        if (summary_.stopped_early) return Finish(step + 1 - plan.first_step);
+      }
       if (options_.save_steps > 0 && (step + 1) % options_.save_steps == 0 && !last) {
         RETURN_IF_ERROR(Checkpoint(step + 1));
       }
     }
-    summary_.steps = total_ - plan.first_step;
-    summary_.n_parameters = method_.n_parameters();
     summary_.eval_loss = Evaluate(total_);
+    if (options_.early_stopping_patience > 0) {
+      RETURN_IF_ERROR(Judge(total_, *summary_.eval_loss));
+    } else {
+      RETURN_IF_ERROR(Save(total_, summary_.eval_loss));
+    }
+    return Finish(total_ - plan.first_step);
+  }
+
+ private:
+  Result<TrainSummary> Finish(int64_t n_steps) {
+    if (options_.early_stopping_patience > 0) summary_.eval_loss = best_;
+    summary_.steps = n_steps;
+    summary_.n_parameters = method_.n_parameters();
     if (summary_.seconds > 0)
       summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
-    if (summary_.eval_loss) notes_["thimble.eval_loss"] = fmt::format("{:.6g}", *summary_.eval_loss);
-    notes_["thimble.steps"] = fmt::format("{}", total_);
-    method_.set_notes(notes_);
-    RETURN_IF_ERROR(method_.Save(job_.output));
     summary_.output = method_.SavedPath(job_.output);
     return std::move(summary_);
   }
 
- private:
+  Status Save(int64_t step, std::optional<double> eval_loss) {
+    if (eval_loss) notes_["thimble.eval_loss"] = fmt::format("{:.6g}", *eval_loss);
+    notes_["thimble.steps"] = fmt::format("{}", step);
+    method_.set_notes(notes_);
+    return method_.Save(job_.output);
+  }
+
+  // With early stopping: saves what is the best so far, or counts.
+  Status Judge(int64_t step, double eval_loss) {
+    if (options_.early_stopping_patience == 0) return {};
+    if (eval_loss < best_) {
+      best_ = eval_loss;
+      n_worse_ = 0;
+      return Save(step, eval_loss);
+    }
+    summary_.stopped_early = ++n_worse_ >= options_.early_stopping_patience && step < total_;
+    return {};
+  }
+
   TrainPlan MakePlan() const {
     TrainPlan plan{.n_parameters = method_.n_parameters(), .steps_per_epoch = feed_.StepsPerEpoch()};
     for (const TensorInfo& tensor : method_.base().file().tensors())
@@ -150,6 +187,22 @@ class TrainRun {
     return plan;
   }
 
+  Status PlanMemoryOf(TrainPlan& plan) {
+    const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_, method_.base().config().vocab_size);
+    plan.memory = memory.plain;
+    plan.memory_checkpointed = memory.checkpointed;
+    if (options_.max_ram > 0 && memory.plain > options_.max_ram) options_.grad_checkpoint = true;
+    plan.checkpoints = options_.grad_checkpoint;
+    if (options_.max_ram == 0 || memory.checkpointed <= options_.max_ram) return {};
+    constexpr double kMegabyte = 1e6;
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "about {:.0f} MB would be needed, {:.0f} MB more than --max-ram, even with gradient checkpointing; a "
+        "smaller --batch-size with --gradient-accumulation-steps, or a shorter --max-seq-length, takes less",
+        static_cast<double>(memory.checkpointed) / kMegabyte,
+        static_cast<double>(memory.checkpointed - options_.max_ram) / kMegabyte);
+  }
+
   Result<int64_t> Resume() {
     ASSIGN_OR_RETURN(const TrainState state, LoadCheckpoint(job_.resume, method_, trainer_.optimizer()));
     if (state.seed != options_.seed || DumpJson(state.options) != DumpJson(Key())) {
@@ -158,6 +211,12 @@ class TrainRun {
                        DumpJson(state.options));
     }
     for (int64_t i = 0; i < state.step; ++i) feed_.Next();
+    // The best adapter so far is in that run's folder.
+    if (std::filesystem::path(job_.resume).lexically_normal().parent_path() ==
+        std::filesystem::path(job_.output).lexically_normal()) {
+      best_ = state.best_eval_loss.value_or(best_);
+      n_worse_ = state.n_worse;
+    }
     return state.step;
   }
 
@@ -229,11 +288,13 @@ class TrainRun {
   }
 
   Status Checkpoint(int64_t step) {
-    return SaveCheckpoint(CheckpointPath(step), method_, trainer_.optimizer(), {step, options_.seed, Key()});
+    return SaveCheckpoint(
+        CheckpointPath(step), method_, trainer_.optimizer(),
+        {step, options_.seed, Key(), std::isfinite(best_) ? std::optional(best_) : std::nullopt, n_worse_});
   }
 
   const TrainJob& job_;
-  const TrainOptions& options_;
+  TrainOptions options_;
   Method& method_;
   const ProgressFn& progress_;
   const StepLogFn& log_;
@@ -243,6 +304,8 @@ class TrainRun {
   std::vector<TrainBatch> eval_batches_;
   TrainSummary summary_;
   AdapterNotes notes_;
+  double best_ = INFINITY;  // evaluation loss, with early stopping
+  int64_t n_worse_ = 0;     // evaluations since
   int64_t total_ = 0, warmup_ = 0;
 };
 
@@ -261,12 +324,13 @@ Trainer::Trainer(const Context& ctx, Method& method, const TrainOptions& options
       method_(method),
       options_(options),
       teacher_(teacher),
-      optimizer_(MakeOptimizer(method, options.adamw)) {}
+      optimizer_(OptimizerFor(method, options.optimizer)) {}
 
 LossResult Trainer::Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
-                         float gradient_scale) const {
+                         float gradient_scale) {
   const Tensor hidden = ForwardHidden(ctx, method_.model(), input);
   const Weight& output = method_.model().output();
+  bytes_at_loss_ = TensorBytes();
   if (teacher_ == nullptr) return LinearCrossEntropy(ctx, output, hidden, batch.labels, gradient_scale);
   const AppliedAdapter applied{.adapter = teacher_->adapter};
   const Tensor taught = ForwardHidden(ctx_, teacher_->model,
@@ -281,32 +345,50 @@ StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning
   StepResult result{.learning_rate = learning_rate};
   for (const TrainBatch& batch : batches) result.n_labels += batch.n_labels();
   const uint64_t step_seed =
-      options_.seed * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(optimizer_.n_steps()) * 4096;
+      options_.seed * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(optimizer_->n_steps()) * 4096;
   method_.UpdateAdapter(ctx_);
   for (size_t i = 0; i < batches.size(); ++i) {
-    const TrainBatch& batch = batches[i];
-    Tape tape;
-    Context ctx = ctx_;
-    ctx.tape = &tape;
+    const double share = static_cast<double>(batches[i].n_labels()) /
+                         static_cast<double>(std::max<int64_t>(1, result.n_labels));
     const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(method_.options().dropout),
                                  step_seed + i};
-    const double share =
-        static_cast<double>(batch.n_labels()) / static_cast<double>(std::max<int64_t>(1, result.n_labels));
-    const LossResult loss = Loss(ctx, batch,
-                                 {.tokens = batch.tokens,
-                                  .lengths = batch.lengths,
-                                  .adapters = {&applied, 1},
-                                  .checkpoint = options_.grad_checkpoint},
-                                 static_cast<float>(share));
-    tape.Backward();
-    result.loss += loss.mean_loss * share;
-    result.n_tokens += static_cast<int64_t>(batch.tokens.size());
+    Backward(batches[i], applied, options_.grad_checkpoint, share, result);
   }
   method_.PassGradients(ctx_);
-  result.grad_norm = optimizer_.GradNorm();
+  result.grad_norm = optimizer_->GradNorm();
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
-  optimizer_.Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
+  optimizer_->Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
   return result;
+}
+
+void Trainer::Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,
+                       StepResult& result) {
+  Tape tape;
+  Context ctx = ctx_;
+  ctx.tape = &tape;
+  const LossResult loss = Loss(
+      ctx, batch,
+      {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}, .checkpoint = checkpoint},
+      static_cast<float>(share));
+  tape.Backward();
+  result.loss += loss.mean_loss * share;
+  result.n_tokens += static_cast<int64_t>(batch.tokens.size());
+}
+
+Trainer::TensorUse Trainer::MeasureTensors(int64_t n_tokens, bool checkpoint) {
+  const auto n = static_cast<size_t>(n_tokens);
+  TrainBatch batch{
+      .tokens = std::vector<TokenId>(n), .labels = std::vector<TokenId>(n, -1), .lengths = {n_tokens}};
+  batch.labels[0] = 0;
+  const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(method_.options().dropout), 0};
+  StepResult ignored;
+  method_.UpdateAdapter(ctx_);
+  ResetPeakTensorBytes();
+  Backward(batch, applied, checkpoint, 1, ignored);
+  method_.PassGradients(ctx_);
+  const TensorUse use{bytes_at_loss_, PeakTensorBytes()};
+  for (const Parameter& p : method_.parameters()) p.value.ZeroGrad();
+  return use;
 }
 
 double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {

@@ -18,7 +18,7 @@ namespace thimble {
 
 struct TrainOptions {
   double learning_rate = 2e-4;
-  AdamWOptions adamw;
+  OptimizerOptions optimizer;
   Schedule schedule = Schedule::kCosine;
   int64_t warmup_steps = 0;
   double warmup_ratio = 0;   // of all steps, where warmup_steps is 0
@@ -30,6 +30,11 @@ struct TrainOptions {
   double epochs = 1;
   int64_t max_steps = 0;                   // > 0: instead of epochs
   int64_t eval_steps = 0, save_steps = 0;  // 0: at the end only
+  // Stop after so many evaluations in a row without a smaller loss, and keep the adapter that had the
+  // smallest; 0: never.
+  int64_t early_stopping_patience = 0;
+  // Checkpoint if the process would take more, and do not start if it would even so; 0: no limit.
+  int64_t max_ram = 0;
   uint64_t seed = 42;
   bool grad_checkpoint = false;  // recompute each layer in the backward pass: less memory, a third more time
 };
@@ -58,17 +63,28 @@ class Trainer {
   StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
   // Mean loss per label without dropout or gradients.
   double Evaluate(const std::vector<TrainBatch>& batches);
-  AdamW& optimizer() { return optimizer_; }
+  Optimizer& optimizer() { return *optimizer_; }
+  // Bytes that tensors take in a forward and backward pass of one sequence of n tokens of which one is
+  // learned: when the loss is computed, and at most. Nothing is changed.
+  struct TensorUse {
+    int64_t at_loss = 0, most = 0;
+  };
+  TensorUse MeasureTensors(int64_t n_tokens, bool checkpoint);
+  // What each of kLossRows logits takes, with its gradient or its teacher's too.
+  int64_t logits_bytes() const { return (teacher_ != nullptr ? 3 : 2) * static_cast<int64_t>(sizeof(float)); }
 
  private:
+  void Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,
+                StepResult& result);
   // At the labelled tokens. Backward adds gradient_scale times its gradient.
   LossResult Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
-                  float gradient_scale) const;
+                  float gradient_scale);
   Context ctx_;
   Method& method_;
   const TrainOptions& options_;
   const Teacher* teacher_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  int64_t bytes_at_loss_ = 0;
 };
 
 // All examples, for Trainer::Evaluate.
@@ -82,7 +98,8 @@ struct TrainSummary {
   int64_t steps = 0, n_tokens = 0, n_parameters = 0;  // of this run, without what it resumed
   double seconds = 0, tokens_per_second = 0;          // of training steps, evaluation not counted
   double first_loss = 0, last_loss = 0;
-  std::optional<double> eval_loss_before, eval_loss;
+  std::optional<double> eval_loss_before, eval_loss;  // the latter of what is saved
+  bool stopped_early = false;
   std::vector<Json> log;
 };
 
@@ -90,7 +107,9 @@ struct TrainSummary {
 struct TrainPlan {
   int64_t n_parameters = 0, n_base_parameters = 0;
   int64_t steps_per_epoch = 0, n_steps = 0, warmup_steps = 0;
-  int64_t first_step = 0;  // > 0 where a run is resumed
+  int64_t first_step = 0;                       // > 0 where a run is resumed
+  int64_t memory = 0, memory_checkpointed = 0;  // bytes: MemoryPlan
+  bool checkpoints = false;                     // as asked for, or to keep max_ram
 };
 
 // Trains and writes what was trained to `output` (an adapter in PEFT's format, or a model), with checkpoints

@@ -199,6 +199,83 @@ TEST_F(TrainerTest, ADivergingRunSaysSo) {
   EXPECT_THAT(summary.error().message, HasSubstr("the loss is not finite; try a smaller learning rate"));
 }
 
+TEST_F(TrainerTest, EarlyStoppingKeepsTheBest) {
+  const Dataset eval = CountingData(12, 272, 9);
+  options_.learning_rate = 8e-2;  // learns, then forgets
+  options_.schedule = Schedule::kConstant;
+  options_.epochs = 20;
+  options_.eval_steps = 5;
+  options_.early_stopping_patience = 3;
+  options_.save_steps = 5;
+  const auto summary = Run(options_, "out", "", nullptr, &eval);
+  ASSERT_TRUE(summary) << summary.error().message;
+  EXPECT_TRUE(summary->stopped_early);
+  std::vector<double> losses;
+  for (const Json& entry : summary->log) {
+    if (entry.contains("eval_loss")) losses.push_back(entry["eval_loss"]);
+  }
+  const auto best = std::min_element(losses.begin() + 1, losses.end());
+  EXPECT_EQ(losses.end() - best, 4);
+  EXPECT_EQ(*summary->eval_loss, *best);
+  EXPECT_EQ(summary->steps, 5 * (std::ssize(losses) - 1));
+  const auto method = CreateMethod(ctx_, *model_, peft_, 1);
+  ASSERT_TRUE(method && (*method)->Load(folder_ / "out"));
+  EXPECT_NEAR(Trainer(ctx_, **method, options_).Evaluate(EvalBatches(eval, options_)), *best, 1e-5);
+  // Resumed one evaluation before the end, it stops at the same step.
+  const auto rest = Run(options_, "out", fmt::format("{}/checkpoint-{}", folder_ / "out", summary->steps - 5),
+                        nullptr, &eval);
+  ASSERT_TRUE(rest) << rest.error().message;
+  EXPECT_TRUE(rest->stopped_early);
+  EXPECT_EQ(rest->steps, 5);
+  const auto refused = Run(options_, "no");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("early stopping needs data to evaluate"));
+}
+
+TEST_F(TrainerTest, AdafactorLearnsAndResumes) {
+  options_.optimizer.name = "adafactor";
+  options_.learning_rate = 1;  // times the parameters' size, which is small
+  options_.epochs = 4;
+  options_.save_steps = 30;
+  const auto whole = Run(options_, "whole");
+  ASSERT_TRUE(whole) << whole.error().message;
+  EXPECT_LT(whole->last_loss, 0.8 * whole->first_loss);
+  const auto rest = Run(options_, "rest", folder_ / "whole/checkpoint-30");
+  ASSERT_TRUE(rest) << rest.error().message;
+  const auto losses = Losses(*whole);
+  EXPECT_EQ(Losses(*rest), std::vector<double>(losses.begin() + 30, losses.end()));
+  options_.optimizer.name = "adamw";
+  EXPECT_FALSE(Run(options_, "rest", folder_ / "whole/checkpoint-30"));
+}
+
+TEST_F(TrainerTest, AMemoryLimitTurnsCheckpointingOnOrEndsTheRun) {
+  TrainPlan plan;
+  const auto run = [&](int64_t max_ram) {
+    options_.max_ram = max_ram;
+    options_.max_steps = 1;
+    const auto method = CreateMethod(ctx_, *model_, peft_, 1);
+    return Train(ctx_,
+                 {.method = **method,
+                  .data = data_,
+                  .options = options_,
+                  .output = folder_ / "out",
+                  .on_start = [&](const TrainPlan& p) -> Status {
+                    plan = p;
+                    return {};
+                  }},
+                 nullptr, nullptr);
+  };
+  const auto free = run(0);
+  ASSERT_TRUE(free);
+  EXPECT_FALSE(plan.checkpoints);
+  EXPECT_GT(plan.memory, plan.memory_checkpointed);
+  ASSERT_TRUE(run(int64_t{1} << 40));
+  EXPECT_FALSE(plan.checkpoints);
+  const auto refused = run(1 << 20);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("MB more than --max-ram"));
+}
+
 TEST_F(TrainerTest, ThePlanIsToldBeforeTheFirstStep) {
   TrainPlan plan;
   options_.epochs = 1.5;
@@ -236,7 +313,10 @@ TEST_P(PeftTest, TenLossesAndGradientNorms) {
   const auto model = LoadModelOrDie(kSmolLm2);
   const PeftOptions peft{.rank = 8, .alpha = 16, .rslora = std::string(GetParam()).starts_with("rslora")};
   TrainOptions options{.max_grad_norm = 0};
-  options.adamw = {golden["betas"][0], golden["betas"][1], golden["eps"], golden["weight_decay"]};
+  options.optimizer = {.weight_decay = golden["weight_decay"],
+                       .beta1 = golden["betas"][0],
+                       .beta2 = golden["betas"][1],
+                       .eps = golden["eps"]};
   ThreadPool pool;
   const Context ctx{.pool = pool, .compute = Compute::kF32};
   const auto method = CreateMethod(ctx, *model, peft, 1);

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """thimble tune on a tiny model: it learns, resumes, is interrupted, and refuses what it can't do."""
 import json
+import os
+import re
 import signal
 import subprocess
 import time
@@ -56,6 +58,31 @@ class Tune(harness.ThimbleCase):
         self.thimble_fails("logits", MODELS / "gemma3_text", "--ids", "5", "--adapter", "out", says="lora_")
         self.thimble_fails("logits", MODELS / "qwen2", "--ids", "5", "--adapter", "out/adapter.gguf",
                            says=["'llama'", "'qwen2'"])
+
+    @harness.needs_smollm2
+    @harness.slow_in_an_emulator
+    def test_memory_is_foretold_and_kept(self):
+        """A step on 512 tokens of SmolLM2 in 400 MB; what is said before the first step is what is used."""
+        data = self.write("long.jsonl", json.dumps(dict(text="the thimble needle thread holds and " * 120)) + "\n")
+
+        def tune(*args):
+            command = [harness.PROGRAM, "tune", str(harness.SMOLLM2), "--data", str(data), "-o", str(self.dir / "out"), "--max-steps",
+                       "1", *args]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+                said = process.stdout.read()
+                _, status, usage = os.wait4(process.pid, 0)
+            self.assertEqual(status, 0, said)
+            foretold, unit = re.search(r"memory: about ([\d.]+) (MB|GB)", said).groups()
+            return said, float(foretold) * (1 if unit == "MB" else 1000), usage.ru_maxrss * 1024 / 1e6
+
+        for args in [[], ["--max-ram", "400MB"]]:
+            said, foretold, used = tune(*args)
+            self.assertAlmostEqual(foretold, used, delta=0.1 * used)
+            self.assertEqual("with gradient checkpointing;" in said, bool(args))
+        self.assertLess(used, 400)
+        said = self.thimble_fails("tune", harness.SMOLLM2, "--data", data, "-o", "no", "--max-ram", "200MB",
+                                  says="MB more than --max-ram")
+        self.assertFalse((self.dir / "no").exists())
 
     def test_the_saved_config_is_peft_s(self):
         self.tune("--max-steps", 1, "--lora-alpha", 32, "--lora-dropout", 0.1, "--use-rslora", "--target-modules",
