@@ -3,8 +3,8 @@
 
   bench/peers/venv/bin/python bench/train.py [MODEL.gguf]        default: models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-All linear layers, rank 8, AdamW, every token learned. PEFT trains the model in F32; Thimble trains on the file as it is,
-once with --compute f32 and once with int8. The losses of the first step, where the adapters still do nothing, must agree.
+All linear layers, rank 8, AdamW, every token learned. PEFT trains the model in F32, and with --all-peers also under tcmalloc, in
+BF16 and compiled; Thimble trains on the file as it is, with --compute f32, int8, and int8 with checkpointing. The losses of the first step, where the adapters still do nothing, must agree.
 Figures are the median over the steps after the first, and the peak of the resident memory of each process.
 
 Needs: make peers (tools/setup_peers.sh).
@@ -24,9 +24,13 @@ WORDS = ("the thimble needle thread holds and torch lamp on off please river sto
          "with under over paper garden slowly writes small large then when because we they it is was").split()
 
 
-def run(command):
+TCMALLOC = "libtcmalloc_minimal.so.4"
+PEERS = {"F32": [], "F32, tcmalloc": [], "BF16, tcmalloc": ["--bf16"], "F32 compiled, tcmalloc": ["--compile"]}
+
+
+def run(command, **env):
     """Standard output, and the peak memory of the process in bytes."""
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, env={**os.environ, **env})
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
@@ -45,11 +49,12 @@ def thimble(args, data, scratch, compute, *flags):
                 peak_rss_bytes=rss, first_loss=log[0]["loss"], last_loss=log[-1]["loss"])
 
 
-def peft(args, data, folder):
+def peft(args, data, folder, name):
     output, rss = run([sys.executable, ROOT / "bench/train_peer.py", folder, "--threads", args.threads, "--batch-size",
-                       args.batch_size, "--seq-length", args.seq_length, "--steps", args.steps, "--data", data])
+                       args.batch_size, "--seq-length", args.seq_length, "--steps", args.steps, "--data", data, *PEERS[name]],
+                      **(dict(LD_PRELOAD=TCMALLOC) if "tcmalloc" in name else {}))
     result = json.loads(output)
-    return dict(program="PyTorch + PEFT, F32", tokens_per_second=result["tokens_per_second"], peak_rss_bytes=rss,
+    return dict(program="PyTorch + PEFT, " + name, tokens_per_second=result["tokens_per_second"], peak_rss_bytes=rss,
                 first_loss=result["losses"][0], last_loss=result["losses"][-1])
 
 
@@ -58,8 +63,9 @@ def main():
     parser.add_argument("model", nargs="?", type=pathlib.Path, default=ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf")
     parser.add_argument("--thimble", type=pathlib.Path, default=ROOT / "build/release/bin/thimble")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--seq-length", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--seq-length", type=int, default=256)
+    parser.add_argument("--all-peers", action="store_true", help=f"needs {TCMALLOC} and a compiler")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures here")
     args = parser.parse_args()
@@ -71,8 +77,9 @@ def main():
         n = (args.steps + 1) * args.batch_size
         data.write_text(n * (json.dumps(dict(text=" ".join(generator.choices(WORDS, k=args.seq_length)))) + "\n"))
         run([sys.executable, ROOT / "tools/reference_model.py", args.model, folder])
-        results = [peft(args, data, folder), thimble(args, data, scratch, "f32"), thimble(args, data, scratch, "int8"),
-                   thimble(args, data, scratch, "f32", "--gradient-checkpointing")]
+        results = [peft(args, data, folder, name) for name in (PEERS if args.all_peers else ["F32"])]
+        results += [thimble(args, data, scratch, "f32"), thimble(args, data, scratch, "int8"),
+                    thimble(args, data, scratch, "int8", "--gradient-checkpointing")]
     peer = results[0]
     print(f"{args.batch_size} x {args.seq_length} tokens per step, {args.threads} threads, {args.model.name}")
     for r in results:
