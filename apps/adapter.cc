@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
-#include "apps/training.h"
-#include "eval/recover.h"
+#include "apps/common.h"
 #include "formats/model_hash.h"
 #include "quant/convert_adapter.h"
 #include "quant/inspect.h"
@@ -108,47 +108,6 @@ Status Merge(const MergeFlags& flags) {
   return {};
 }
 
-struct RebaseFlags {
-  std::string adapter, from, to;
-  TrainingFlags training;
-  CalibrationFlags calibration;
-  ComputeFlags compute;
-};
-
-Status RunRebase(RebaseFlags& f) {
-  RETURN_IF_ERROR(f.training.Resolve());
-  ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
-  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.to));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Model> from, Model::Load(f.from));
-  ASSIGN_OR_RETURN(const Adapter old, LoadAdapter(f.adapter, *from));
-  WarnOfAnotherBase(old, *from);
-  ASSIGN_OR_RETURN(const Adapter moved, LoadAdapter(f.adapter, *loaded.model));
-  ASSIGN_OR_RETURN(const CalibrationOptions calibration, f.calibration.Resolve());
-  RunLog log;
-  RecoverJob job{.model = *loaded.model,
-                 .teacher = {*from, &old},
-                 .tokenizer = *loaded.tokenizer,
-                 .chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr,
-                 .calibration = calibration,
-                 .train = f.training.options,
-                 .output = f.training.output,
-                 .resume = f.training.resume};
-  job.on_start = [&](const TrainPlan& plan) -> Status {
-    RETURN_IF_ERROR(log.Open(f.training, plan.first_step));
-    PrintPlan(plan, f.training, "the adapter's own");
-    return {};
-  };
-  ASSIGN_OR_RETURN(const Recovery r, Rebase(ctx, job, moved, TerminalProgress(),
-                                            [&](const Json& entry) { log.Append(entry); }));
-  PrintSummary(r.summary);
-  fmt::print("\nKL divergence from {} with the adapter, on {} tokens kept to measure by:\n", f.from,
-             r.n_tokens);
-  fmt::print("  {} without it {:>12.4f}\n", f.to, r.before);
-  if (r.start) fmt::print("  with it as it was  {:>12.4f}\n", *r.start);
-  fmt::print("  fitted again       {:>12.4f}: so much is lost\n", r.after);
-  return f.training.gguf ? WriteGgufBeside(job.output, *loaded.model) : Status();
-}
-
 void AddList(CLI::App& app) {
   auto* command = app.add_subcommand("list", "The adapters in a folder");
   auto flags = std::make_shared<ListFlags>();
@@ -169,26 +128,6 @@ void AddMerge(CLI::App& app) {
   command->add_option("-t,--threads", flags->threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));
   command->callback(Runs([flags] { return Merge(*flags); }));
-}
-
-void AddRebase(CLI::App& app) {
-  auto* command = app.add_subcommand(
-      "rebase", "Fit a LoRA adapter to another rounding of its base, and see what was lost");
-  auto flags = std::make_shared<RebaseFlags>();
-  command->add_option("ADAPTER", flags->adapter, "LoRA or rsLoRA")->required();
-  command->add_option("--from", flags->from, "The model that it was trained on")->required();
-  command->add_option("--to", flags->to, "The model that it shall stand beside")->required();
-  command
-      ->add_option("-o,--output", flags->training.output,
-                   "Folder for the adapter, the log and the checkpoints")
-      ->required();
-  flags->training.options.batch_size = 2;
-  flags->training.options.learning_rate = 1e-4;
-  flags->training.AddOptimizer(*command);
-  flags->training.AddRun(*command);
-  flags->calibration.Add(*command);
-  flags->compute.Add(*command);
-  command->callback(Runs([flags] { return RunRebase(*flags); }));
 }
 
 }  // namespace

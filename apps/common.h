@@ -34,6 +34,7 @@ void AddCompare(CLI::App& app);
 void AddReport(CLI::App& app);
 void AddTune(CLI::App& app);
 void AddRecover(CLI::App& app);
+void AddRebase(CLI::App& app);  // of `thimble adapter`
 void AddRun(CLI::App& app);
 void AddChat(CLI::App& app);
 void AddTokenize(CLI::App& app);

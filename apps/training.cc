@@ -5,6 +5,30 @@
 #include "model/adapter.h"
 
 namespace thimble {
+namespace {
+
+void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string& what) {
+  const TrainOptions& o = f.options;
+  fmt::print("{} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters, plan.n_base_parameters,
+             100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
+             what);
+  fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
+             plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
+  const auto bytes = [](int64_t n) { return HumanBytes(n); };
+  fmt::print("memory: about {}{}\n", bytes(plan.checkpoints ? plan.memory_checkpointed : plan.memory),
+             plan.checkpoints
+                 ? fmt::format(", with gradient checkpointing; {} without", bytes(plan.memory))
+                 : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)));
+  if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+void TrainingFlags::AddOutput(CLI::App& command) {
+  command.add_option("-o,--output", output, "Folder for the adapter, the log and the checkpoints")
+      ->required();
+}
 
 void TrainingFlags::AddOptimizer(CLI::App& command) {
   TrainOptions& o = options;
@@ -85,6 +109,18 @@ Status TrainingFlags::Resolve() {
   return {};
 }
 
+std::function<Status(const TrainPlan&)> RunLog::OnStart(const TrainingFlags& flags, const std::string& what) {
+  return [this, &flags, what](const TrainPlan& plan) -> Status {
+    RETURN_IF_ERROR(Open(flags, plan.first_step));
+    PrintPlan(plan, flags, what);
+    return {};
+  };
+}
+
+StepLogFn RunLog::OnStep() {
+  return [this](const Json& entry) { Append(entry); };
+}
+
 Status RunLog::Open(const TrainingFlags& flags, int64_t first_step) {
   ASSIGN_OR_RETURN(log_, TrainLog::Open(flags.output + "/log.jsonl", first_step));
   if (flags.logging_dir.empty()) return {};
@@ -113,22 +149,6 @@ std::string Describe(const PeftOptions& o, const std::string& targets) {
     text += fmt::format(", {} virtual tokens", o.n_virtual_tokens);
   if ((row.heeds & MethodRow::kBottleneck) != 0) text += fmt::format(", size {}", o.bottleneck_size);
   return targets.empty() ? text : text + ", " + targets;
-}
-
-void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string& what) {
-  const TrainOptions& o = f.options;
-  fmt::print("{} of {} parameters trained ({:.2f} %), {}\n", plan.n_parameters, plan.n_base_parameters,
-             100.0 * static_cast<double>(plan.n_parameters) / static_cast<double>(plan.n_base_parameters),
-             what);
-  fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
-             plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
-  const auto bytes = [](int64_t n) { return HumanBytes(n); };
-  fmt::print("memory: about {}{}\n", bytes(plan.checkpoints ? plan.memory_checkpointed : plan.memory),
-             plan.checkpoints
-                 ? fmt::format(", with gradient checkpointing; {} without", bytes(plan.memory))
-                 : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)));
-  if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
-  std::fflush(stdout);
 }
 
 void PrintSummary(const TrainSummary& s) {

@@ -24,8 +24,7 @@ void AddDataFlags(CLI::App& command, Flags& f) {
       .add_option("--data", f.data,
                   "JSONL with a \"text\", a \"prompt\" and \"completion\", or \"messages\" on each line")
       ->required();
-  command.add_option("-o,--output", f.training.output, "Folder for the adapter, the log and the checkpoints")
-      ->required();
+  f.training.AddOutput(command);
   command.add_option("--eval-data", f.eval_data, "JSONL that is not learned: its loss is measured");
   command
       .add_option("--max-seq-length", f.training.options.max_seq_length,
@@ -158,14 +157,9 @@ Status Tune(Flags& f) {
                .options = f.training.options,
                .output = output,
                .resume = f.training.resume,
-               .notes = {{"thimble.data", hash.Hex()}}};
-  job.on_start = [&](const TrainPlan& plan) -> Status {
-    RETURN_IF_ERROR(log.Open(f.training, plan.first_step));
-    PrintPlan(plan, f.training, Describe(f.peft, f.targets));
-    return {};
-  };
-  ASSIGN_OR_RETURN(const TrainSummary summary,
-                   Train(ctx, job, TerminalProgress(), [&](const Json& entry) { log.Append(entry); }));
+               .notes = {{"thimble.data", hash.Hex()}},
+               .on_start = log.OnStart(f.training, Describe(f.peft, f.targets))};
+  ASSIGN_OR_RETURN(const TrainSummary summary, Train(ctx, job, TerminalProgress(), log.OnStep()));
   PrintSummary(summary);
   return f.training.gguf ? WriteGgufBeside(output, *loaded.model) : Status();
 }

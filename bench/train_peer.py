@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The speed of a LoRA training step in PyTorch and PEFT on the CPU, in F32 or with --bf16 or --compile: all linear layers, AdamW, every token learned.
-Prints one JSON object: tokens_per_second (median of the steps after the warm-up), peak_rss_bytes, the losses.
+"""The speed of a LoRA training step in PyTorch and PEFT on the CPU, in F32 or with --bf16 or --compile: all linear layers,
+AdamW, every token learned. Prints one JSON object: tokens_per_second (median of the steps after the warm-up), peak_rss_bytes, the losses.
 
 MODEL: a Hugging Face folder, or a GGUF, which Transformers dequantizes to F32 (for that the memory's peak includes the
 loading; give a folder for a fair figure: tools/reference_model.py makes one).

@@ -1,13 +1,12 @@
 #include "eval/perplexity.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "model/adapter.h"
 #include "text/utf8.h"
 
@@ -207,12 +206,6 @@ double RelativeError(const Context& ctx, const Model& model, const Model& refere
 }
 
 }  // namespace
-
-int64_t PeakRssBytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
-}
 
 int64_t MeasurePeakMemory(const Context& ctx, const Model& model, const TokenWindows& windows,
                           const PerplexityOptions& options) {

@@ -83,7 +83,4 @@ struct LayerError {
 };
 std::vector<LayerError> MeasureLayerErrors(const Context& ctx, const Model& model, const Model& reference);
 
-// High-water mark of resident memory, in bytes.
-int64_t PeakRssBytes();
-
 }  // namespace thimble

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "eval/perplexity.h"
 

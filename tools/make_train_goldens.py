@@ -62,8 +62,8 @@ def main():
     schedules = [schedule(name, warmup, total) for name in ("constant", "linear", "cosine")
                  for warmup, total in ((0, 10), (3, 12), (5, 5), (1, 1))]
     factored = [adafactor(1e-2, 0.0, (3, 4), 4), adafactor(3e-2, 0.1, (2, 5), 5), adafactor(1e-2, 0.0, (1, 6), 6)]
-    lines = ",\n".join(json.dumps(r) for r in runs), ",\n".join(json.dumps(r) for r in factored), ",\n".join(json.dumps(s) for s in schedules)
-    OUT.write_text('{"adamw": [\n%s\n], "adafactor": [\n%s\n], "schedules": [\n%s\n]}\n' % lines)
+    lines = [",\n".join(map(json.dumps, part)) for part in (runs, factored, schedules)]
+    OUT.write_text('{"adamw": [\n%s\n], "adafactor": [\n%s\n], "schedules": [\n%s\n]}\n' % tuple(lines))
 
 
 if __name__ == "__main__":

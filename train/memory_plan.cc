@@ -1,10 +1,10 @@
 #include "train/memory_plan.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <functional>
 #include <numeric>
+
+#include "base/memory.h"
 
 namespace thimble {
 namespace {
@@ -21,30 +21,27 @@ int64_t LargestBatch(const Dataset& data, const TrainOptions& o) {
   return std::accumulate(lengths.begin(), lengths.begin() + n, int64_t{0});
 }
 
-int64_t PeakResidentBytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
-}
-
 }  // namespace
 
-MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions& options,
-                      int64_t vocab_size) {
+MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions& options) {
   const int64_t n = LargestBatch(data, options);
-  const int64_t logits = std::min(n, kLossRows) * vocab_size * trainer.logits_bytes();
-  const auto of_batch = [&](bool checkpoint) {
-    const Trainer::TensorUse few = trainer.MeasureTensors(kShort, checkpoint),
-                             more = trainer.MeasureTensors(kLong, checkpoint);
+  struct Uses {
+    Trainer::TensorUse few, more;
+  };
+  const auto measure = [&](bool checkpoint) {
+    return Uses{trainer.MeasureTensors(kShort, checkpoint), trainer.MeasureTensors(kLong, checkpoint)};
+  };
+  const auto of_largest = [&](const Uses& uses) {
     const auto grown = [&](int64_t short_bytes, int64_t long_bytes) {
       return long_bytes + (long_bytes - short_bytes) * std::max<int64_t>(0, n - kLong) / (kLong - kShort);
     };
-    return std::max(grown(few.most, more.most), grown(few.at_loss, more.at_loss) + logits);
+    return std::max(grown(uses.few.most, uses.more.most),
+                    grown(uses.few.at_loss, uses.more.at_loss) + trainer.LogitsBytes(n));
   };
   trainer.MeasureTensors(kShort, true);  // the parameters' gradients are there from now on
-  const int64_t checkpointed = of_batch(true), plain = of_batch(false);
-  const int64_t rest = PeakResidentBytes() - trainer.MeasureTensors(kLong, false).most;
-  return {rest + plain, rest + checkpointed};
+  const Uses checkpointed = measure(true), plain = measure(false);
+  const int64_t rest = PeakRssBytes() - plain.more.most;
+  return {rest + of_largest(plain), rest + of_largest(checkpointed)};
 }
 
 }  // namespace thimble

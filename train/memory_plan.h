@@ -14,6 +14,6 @@ struct MemoryPlan {
   int64_t plain = 0;         // every layer's activations kept
   int64_t checkpointed = 0;  // with TrainOptions::grad_checkpoint
 };
-MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions& options, int64_t vocab_size);
+MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions& options);
 
 }  // namespace thimble

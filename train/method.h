@@ -36,8 +36,8 @@ struct PeftOptions {
   bool rslora = false;
   double loraplus_lr_ratio = 1;  // LoRA+ (Hayou et al. 2024): B learns so many times faster than A
   LoraStart start = LoraStart::kZero;
-  // For kResidual: the model before rounding, of the same shapes; and in which norm what is left is least,
-  // by default Frobenius' own. Called for a layer's modules one after another.
+  // For kResidual, while CreateMethod runs: the model before rounding, of the same shapes; and in which norm
+  // what is left is least, by default Frobenius' own. Called for a layer's modules one after another.
   const Model* unquantized = nullptr;
   std::function<Result<ErrorNorm>(int64_t layer, Slot slot)> norm = {};
   int64_t n_virtual_tokens = 20;

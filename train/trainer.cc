@@ -188,7 +188,7 @@ class TrainRun {
   }
 
   Status PlanMemoryOf(TrainPlan& plan) {
-    const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_, method_.base().config().vocab_size);
+    const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_);
     plan.memory = memory.plain;
     plan.memory_checkpointed = memory.checkpointed;
     if (options_.max_ram > 0 && memory.plain > options_.max_ram) options_.grad_checkpoint = true;
@@ -389,6 +389,12 @@ Trainer::TensorUse Trainer::MeasureTensors(int64_t n_tokens, bool checkpoint) {
   const TensorUse use{bytes_at_loss_, PeakTensorBytes()};
   for (const Parameter& p : method_.parameters()) p.value.ZeroGrad();
   return use;
+}
+
+int64_t Trainer::LogitsBytes(int64_t n_tokens) const {
+  const int64_t n_copies = teacher_ != nullptr ? 3 : 2;
+  return std::min(n_tokens, kLossRows) * method_.model().output().n_out * n_copies *
+         static_cast<int64_t>(sizeof(float));
 }
 
 double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {

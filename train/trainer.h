@@ -70,8 +70,8 @@ class Trainer {
     int64_t at_loss = 0, most = 0;
   };
   TensorUse MeasureTensors(int64_t n_tokens, bool checkpoint);
-  // What each of kLossRows logits takes, with its gradient or its teacher's too.
-  int64_t logits_bytes() const { return (teacher_ != nullptr ? 3 : 2) * static_cast<int64_t>(sizeof(float)); }
+  // What the logits of n tokens' loss take at once, with their gradients and the teacher's.
+  int64_t LogitsBytes(int64_t n_tokens) const;
 
  private:
   void Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,

@@ -36,7 +36,8 @@ class TrainerTest : public testing::Test {
  protected:
   Result<TrainSummary> Run(const TrainOptions& options, const std::string& output,
                            const std::string& resume = "", const ProgressFn& progress = nullptr,
-                           const Dataset* eval_data = nullptr) {
+                           const Dataset* eval_data = nullptr,
+                           const std::function<Status(const TrainPlan&)>& on_start = nullptr) {
     const auto method = CreateMethod(ctx_, *model_, peft_, options.seed);
     if (!method) return tl::unexpected(method.error());
     return Train(ctx_,
@@ -45,8 +46,16 @@ class TrainerTest : public testing::Test {
                   .eval_data = eval_data,
                   .options = options,
                   .output = folder_ / output,
-                  .resume = resume},
+                  .resume = resume,
+                  .on_start = on_start},
                  progress, nullptr);
+  }
+  // A run of options_, and what was told of it before its first step.
+  Result<TrainSummary> RunWithPlan(TrainPlan& plan) {
+    return Run(options_, "out", "", nullptr, nullptr, [&](const TrainPlan& told) -> Status {
+      plan = told;
+      return {};
+    });
   }
   static std::vector<double> Losses(const TrainSummary& summary) {
     std::vector<double> losses;
@@ -250,20 +259,10 @@ TEST_F(TrainerTest, AdafactorLearnsAndResumes) {
 
 TEST_F(TrainerTest, AMemoryLimitTurnsCheckpointingOnOrEndsTheRun) {
   TrainPlan plan;
+  options_.max_steps = 1;
   const auto run = [&](int64_t max_ram) {
     options_.max_ram = max_ram;
-    options_.max_steps = 1;
-    const auto method = CreateMethod(ctx_, *model_, peft_, 1);
-    return Train(ctx_,
-                 {.method = **method,
-                  .data = data_,
-                  .options = options_,
-                  .output = folder_ / "out",
-                  .on_start = [&](const TrainPlan& p) -> Status {
-                    plan = p;
-                    return {};
-                  }},
-                 nullptr, nullptr);
+    return RunWithPlan(plan);
   };
   const auto free = run(0);
   ASSERT_TRUE(free);
@@ -280,18 +279,7 @@ TEST_F(TrainerTest, ThePlanIsToldBeforeTheFirstStep) {
   TrainPlan plan;
   options_.epochs = 1.5;
   options_.warmup_ratio = 0.1;
-  const auto method = CreateMethod(ctx_, *model_, peft_, 1);
-  ASSERT_TRUE(method);
-  ASSERT_TRUE(Train(ctx_,
-                    {.method = **method,
-                     .data = data_,
-                     .options = options_,
-                     .output = folder_ / "out",
-                     .on_start = [&](const TrainPlan& p) -> Status {
-                       plan = p;
-                       return {};
-                     }},
-                    nullptr, nullptr));
+  ASSERT_TRUE(RunWithPlan(plan));
   EXPECT_EQ(plan.steps_per_epoch, 10);
   EXPECT_EQ(plan.n_steps, 15);
   EXPECT_EQ(plan.warmup_steps, 2);
