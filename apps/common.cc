@@ -1,9 +1,11 @@
 #include "apps/common.h"
 
 #include <fmt/core.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <chrono>
 #include <cmath>
@@ -33,9 +35,30 @@ void OnInterrupt(int) {
   g_interrupted = 1;
 }
 
+// What SetLastWords said; a text stays as it is while the handler may write it.
+std::atomic<const char*> g_last_words{nullptr};
+
 void OnTerminate(int signal) {
   RemoveTemporaryFiles();
+  const char* const words = g_last_words;
+  if (words != nullptr && write(STDERR_FILENO, words, std::strlen(words)) < 0) _exit(1);
   _exit(128 + signal);
+}
+
+std::unique_ptr<Ranks> g_ranks;  // where mpirun started several processes
+
+// The ranks that may run on the same processors of the same machine share them.
+int ShareOfProcessors(Ranks& ranks) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  char host[256] = "";
+  if (ranks.size() == 1 || sched_getaffinity(0, sizeof(set), &set) != 0 ||
+      gethostname(host, sizeof(host) - 1) != 0) {
+    return 0;
+  }
+  const std::string mine = host + std::string(reinterpret_cast<const char*>(&set), sizeof(set));
+  const std::vector<std::string> all = ranks.Gather(mine);
+  return std::max(1, NumProcessors() / static_cast<int>(std::count(all.begin(), all.end(), mine)));
 }
 
 // Bytes; as much as there can be where the system does not say.
@@ -61,8 +84,17 @@ std::function<void()> Runs(std::function<Status()> body) {
     const Status status = body();
     if (status) return;
     std::fflush(stdout);
-    fmt::print(stderr, "thimble: {}\n", status.error().message);
-    throw CLI::RuntimeError(status.error().code == ErrorCode::kCancelled ? 130 : 1);
+    const bool cancelled = status.error().code == ErrorCode::kCancelled;
+    if (g_ranks == nullptr) {
+      fmt::print(stderr, "thimble: {}\n", status.error().message);
+    } else if (!cancelled) {
+      // The others may be waiting for this one.
+      fmt::print(stderr, "thimble: rank {}: {}\n", g_ranks->rank(), status.error().message);
+      g_ranks->Abort(1);
+    } else if (g_ranks->first()) {
+      fmt::print(stderr, "thimble: {}\n", status.error().message);
+    }
+    throw CLI::RuntimeError(cancelled ? 130 : 1);
   };
 }
 
@@ -84,13 +116,34 @@ void ComputeFlags::AddCompute(CLI::App& command, const std::string& default_comp
 }
 
 Result<Context> ComputeFlags::MakeContext() const {
+  if (const int n = LaunchedRanks(); n > 1) {
+    return MakeError(
+        ErrorCode::kUnsupported,
+        "{} processes were started together, but this command runs as one; tune, eval and imatrix "
+        "share their work",
+        n);
+  }
+  return MakeContextOn(OneRank());
+}
+
+Result<Context> ComputeFlags::JoinContext() const {
+  if (LaunchedRanks() > 1) {
+    ASSIGN_OR_RETURN(g_ranks, JoinRanks());
+    if (!g_ranks->first() && std::freopen("/dev/null", "w", stdout) == nullptr) {
+      return MakeError(ErrorCode::kIo, "/dev/null: cannot be opened");
+    }
+  }
+  return MakeContextOn(g_ranks != nullptr ? *g_ranks : OneRank());
+}
+
+Result<Context> ComputeFlags::MakeContextOn(Ranks& ranks) const {
   const char* isa = std::getenv("THIMBLE_ISA");
   if (isa != nullptr && *isa != '\0' && FindKernels(isa) == nullptr) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "THIMBLE_ISA={}: not a tier that this processor runs; see thimble doctor", isa);
   }
-  static ThreadPool pool(threads);
-  return Context{.pool = pool, .compute = compute == "f32" ? Compute::kF32 : Compute::kInt8};
+  static ThreadPool pool(threads > 0 ? threads : ShareOfProcessors(ranks));
+  return Context{.pool = pool, .compute = compute == "f32" ? Compute::kF32 : Compute::kInt8, .ranks = ranks};
 }
 
 void KvFlags::Add(CLI::App& command) {
@@ -283,6 +336,15 @@ void InstallInterruptHandler() {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an ordinary write error
 }
 
+void SetLastWords(const std::string& words) {
+  // Few enough to keep: the handler may be writing the last ones.
+  static std::vector<std::unique_ptr<const std::string>> all;
+  const std::string who = g_ranks != nullptr ? fmt::format("rank {}: ", g_ranks->rank()) : "";
+  all.push_back(
+      std::make_unique<const std::string>(fmt::format("thimble: {}ended from outside; {}\n", who, words)));
+  g_last_words = all.back()->c_str();
+}
+
 bool Interrupted() {
   return g_interrupted != 0;
 }
@@ -299,7 +361,9 @@ ProgressFn TerminalProgress() {
   };
   auto state = std::make_shared<State>();
   const bool terminal = isatty(STDERR_FILENO) != 0;
-  return [state, terminal](const Progress& p) {
+  const bool silent = g_ranks != nullptr && !g_ranks->first();
+  return [state, terminal, silent](const Progress& p) {
+    if (silent) return !Interrupted();
     const double now = Seconds();
     // A log gets its first line after a while, however often short stages begin again.
     const double shown = !terminal && state->stage.empty() ? now : state->shown;

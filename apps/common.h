@@ -53,8 +53,13 @@ struct ComputeFlags {
   std::string compute = "int8";
   void Add(CLI::App& command, const std::string& default_compute = "int8");
   void AddCompute(CLI::App& command, const std::string& default_compute = "int8");  // without --threads
-  // Valid for the life of the process.
+  // Valid for the life of the process. Error where mpirun started several: the command runs as one.
   Result<Context> MakeContext() const;
+  // With the processes that mpirun started as Context::ranks. Standard output is the first one's alone.
+  Result<Context> JoinContext() const;
+
+ private:
+  Result<Context> MakeContextOn(Ranks& ranks) const;
 };
 
 // --calibration, --calibration-tokens, --calibration-memory and --cache.
@@ -131,6 +136,8 @@ std::string DraftText(const Generation& out);
 
 // A bar with rate and time left on a terminal, a plain line now and then in a log. Cancels after Ctrl-C.
 ProgressFn TerminalProgress();
+// What SIGTERM, with which mpirun also ends the ranks that are left when one has died, makes the process say.
+void SetLastWords(const std::string& words);
 // After the first Ctrl-C; the second one ends the process, leaving no temporary files.
 bool Interrupted();
 void ClearInterrupt();

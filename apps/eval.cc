@@ -10,6 +10,7 @@
 #include "eval/report.h"
 #include "formats/model_hash.h"
 #include "train/dataset.h"
+#include "train/trainer.h"
 
 namespace thimble {
 namespace {
@@ -122,7 +123,7 @@ Status MeasureData(const EvalFlags& flags, const Context& ctx, const LoadedModel
   Session session(ctx, *loaded.model, *loaded.tokenizer, 0, kv);
   session.SetAdapters(adapters.applied);
   ASSIGN_OR_RETURN(record.exact_match,
-                   MeasureExactMatch(session, prompts, flags.max_tokens, TerminalProgress()));
+                   MeasureExactMatch(ctx.ranks, session, prompts, flags.max_tokens, TerminalProgress()));
   return {};
 }
 
@@ -138,6 +139,17 @@ Status MeasureTasks(const EvalFlags& flags, const std::vector<NamedTask>& tasks,
   return {};
 }
 
+// Of the one adapter, or of a model that was trained whole.
+Result<Json> TrainingOf(const EvalFlags& flags) {
+  if (flags.adapters.paths.size() > 1) return Json();
+  std::filesystem::path folder = flags.adapters.paths.empty() ? flags.model : flags.adapters.paths[0];
+  std::error_code ec;
+  if (!std::filesystem::is_directory(folder, ec)) folder = folder.parent_path();
+  const std::string path = folder / kTrainSummaryFile;
+  if (!std::filesystem::exists(path, ec)) return Json();
+  return ReadJsonFile(path);
+}
+
 Status RunEval(const EvalFlags& flags, const std::string& command_line) {
   if (flags.texts.empty() && flags.data.empty() && flags.tasks.empty()) {
     return MakeError(
@@ -149,7 +161,10 @@ Status RunEval(const EvalFlags& flags, const std::string& command_line) {
     return MakeError(ErrorCode::kInvalidArgument, "--save-reference: of which text? Give --text FILE");
   }
   ASSIGN_OR_RETURN(const std::vector<NamedTask> tasks, ReadTasks(flags.tasks));
-  ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
+  ASSIGN_OR_RETURN(const Context ctx, flags.compute.JoinContext());
+  if (ctx.ranks.size() > 1 && !flags.save_reference.empty()) {
+    return MakeError(ErrorCode::kUnsupported, "--save-reference: one process must read the whole text");
+  }
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.model));
   ASSIGN_OR_RETURN(const LoadedAdapters adapters, LoadAdapters(flags.adapters.paths, *loaded.model));
   EvalRecord record{.name = flags.name,
@@ -162,11 +177,13 @@ Status RunEval(const EvalFlags& flags, const std::string& command_line) {
                     .reference = flags.reference,
                     .n_ctx = flags.n_ctx,
                     .data = flags.data};
+  ASSIGN_OR_RETURN(record.training, TrainingOf(flags));
   if (record.name.empty()) record.name = std::filesystem::path(flags.model).filename();
   record.inputs.push_back({flags.model, record.size.file_bytes, HashModel(loaded.model->file())});
   if (!flags.texts.empty()) RETURN_IF_ERROR(MeasureTexts(flags, ctx, loaded, adapters, record));
   RETURN_IF_ERROR(MeasureTasks(flags, tasks, ctx, loaded, adapters, record));
   if (!flags.data.empty()) RETURN_IF_ERROR(MeasureData(flags, ctx, loaded, adapters, record));
+  if (!ctx.ranks.first()) return {};
   PrintRecord(record);
   return flags.record.Write(ToJson(record), record.name);
 }

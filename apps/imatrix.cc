@@ -14,11 +14,12 @@ struct ImatrixFlags {
 };
 
 Status MakeImatrix(const ImatrixFlags& flags) {
-  ASSIGN_OR_RETURN(const Context ctx, flags.compute.MakeContext());
+  ASSIGN_OR_RETURN(const Context ctx, flags.compute.JoinContext());
   RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags.in));
   ASSIGN_OR_RETURN(const CalibrationOptions options, flags.calibration.Resolve());
   ASSIGN_OR_RETURN(const CachedCalibration calibrated, CalibrateModel(ctx, loaded, options));
+  if (!ctx.ranks.first()) return {};
   ASSIGN_OR_RETURN(Imatrix imatrix, ImatrixOf(calibrated.calibration, loaded.model->config()));
   for (const TextPart& text : options.texts) imatrix.datasets.push_back(text.name);
   imatrix.chunk_size = options.n_ctx;

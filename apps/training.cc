@@ -2,6 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "model/adapter.h"
 
 namespace thimble {
@@ -15,12 +18,37 @@ void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string&
   fmt::print("steps: {} ({} per epoch), warm-up {}, learning rate {} {}\n", plan.n_steps,
              plan.steps_per_epoch, plan.warmup_steps, o.learning_rate, f.schedule);
   const auto bytes = [](int64_t n) { return HumanBytes(n); };
-  fmt::print("memory: about {}{}\n", bytes(plan.checkpoints ? plan.memory_checkpointed : plan.memory),
+  fmt::print("memory: about {}{}{}\n", bytes(plan.checkpoints ? plan.memory_checkpointed : plan.memory),
              plan.checkpoints
                  ? fmt::format(", with gradient checkpointing; {} without", bytes(plan.memory))
-                 : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)));
+                 : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)),
+             o.max_ram > 0 && !plan.integer_gradients ? "; gradients in F32" : "");
   if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
   std::fflush(stdout);
+}
+
+// A picture of one line: mean values of equal parts of the run, from the least (▁) to the greatest (█).
+std::string Curve(const TrainSummary& s, const char* key) {
+  constexpr size_t kWidth = 60;
+  std::vector<double> values;
+  for (const Json& entry : s.log) {
+    if (const auto value = entry.find(key); value != entry.end()) values.push_back(value->get<double>());
+  }
+  std::vector<double> means(std::min(values.size(), kWidth));
+  for (size_t i = 0; i < means.size(); ++i) {
+    const size_t begin = i * values.size() / means.size(), end = (i + 1) * values.size() / means.size();
+    for (size_t j = begin; j < end; ++j) means[i] += values[j] / static_cast<double>(end - begin);
+  }
+  if (means.size() < 2) return "";
+  const auto [least, greatest] = std::ranges::minmax(means);
+  std::string curve;
+  for (const double mean : means) {
+    const double height = greatest > least ? (mean - least) / (greatest - least) : 0;
+    const int level = static_cast<int>(std::lround(7 * height));
+    curve += "\xe2\x96";  // U+2581 to U+2588
+    curve += static_cast<char>(0x81 + level);
+  }
+  return curve;
 }
 
 }  // namespace
@@ -129,6 +157,7 @@ Status RunLog::Open(const TrainingFlags& flags, int64_t first_step) {
 }
 
 void RunLog::Append(const Json& entry) {
+  if (!log_) return;  // of another rank than the first
   log_->Append(entry);
   if (!tensorboard_) return;
   for (const auto& [name, tag] : {std::pair{"loss", "train/loss"},
@@ -154,6 +183,9 @@ std::string Describe(const PeftOptions& o, const std::string& targets) {
 void PrintSummary(const TrainSummary& s) {
   fmt::print("{} steps in {:.1f} s ({:.0f} tokens/s), loss {:.4f} -> {:.4f}\n", s.steps, s.seconds,
              s.tokens_per_second, s.first_loss, s.last_loss);
+  for (const auto& [name, key] : {std::pair("loss", "loss"), std::pair("evaluation loss", "eval_loss")}) {
+    if (const std::string curve = Curve(s, key); !curve.empty()) fmt::print("{}: {}\n", name, curve);
+  }
   if (s.stopped_early) fmt::print("stopped early: the evaluation loss no longer fell\n");
   if (s.eval_loss_before && s.eval_loss) {
     fmt::print("evaluation loss {:.4f} -> {:.4f}\n", *s.eval_loss_before, *s.eval_loss);

@@ -135,7 +135,7 @@ Status Tune(Flags& f) {
   RETURN_IF_ERROR(f.training.Resolve());
   const std::string& output = f.training.output;
   RETURN_IF_ERROR(CheckMethodFlags(f));
-  ASSIGN_OR_RETURN(const Context ctx, f.compute.MakeContext());
+  ASSIGN_OR_RETURN(const Context ctx, f.compute.JoinContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   const ChatTemplate* chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr;
   const DatasetOptions data_options{f.training.options.max_seq_length};
@@ -158,8 +158,12 @@ Status Tune(Flags& f) {
                .output = output,
                .resume = f.training.resume,
                .notes = {{"thimble.data", hash.Hex()}},
-               .on_start = log.OnStart(f.training, Describe(f.peft, f.targets))};
+               .on_start = log.OnStart(f.training, Describe(f.peft, f.targets)),
+               .on_checkpoint = [](const std::string& folder) {
+                 SetLastWords(fmt::format("go on with --resume {}", folder));
+               }};
   ASSIGN_OR_RETURN(const TrainSummary summary, Train(ctx, job, TerminalProgress(), log.OnStep()));
+  if (!ctx.ranks.first()) return {};
   PrintSummary(summary);
   return f.training.gguf ? WriteGgufBeside(output, *loaded.model) : Status();
 }
@@ -175,10 +179,11 @@ void AddTune(CLI::App& app) {
   flags->training.AddRun(*command);
   flags->compute.Add(*command);
   command->footer(
+      "Under mpirun, processes share each batch's examples and train as one: start all with the same flags.\n"
       "Products with quantized weights run in the kernels that will serve the model (--compute int8), so "
-      "that the "
-      "adapter also learns to repair what rounding costs there; that is faster too. Gradients are F32 either "
-      "way. "
+      "that the adapter "
+      "also learns to repair what rounding costs there; that is faster too, and gradients go back through "
+      "them in integers. "
       "Use --compute f32 to compare with other trainers.");
   command->callback(Runs([flags]() { return Tune(*flags); }));
 }

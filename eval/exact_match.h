@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "base/result.h"
 #include "engine/session.h"
 #include "eval/text_scores.h"
@@ -25,8 +26,10 @@ struct ExactMatchResult {
   double exact_match() const { return static_cast<double>(n_correct) / static_cast<double>(answers.size()); }
 };
 
-// Greedy answers of at most `max_tokens`, compared after trimming white space at both ends.
-Result<ExactMatchResult> MeasureExactMatch(Session& session, const std::vector<PromptAndAnswer>& prompts,
-                                           int64_t max_tokens, const ProgressFn& progress);
+// Greedy answers of at most `max_tokens`, compared after trimming white space at both ends. Ranks share the
+// prompts.
+Result<ExactMatchResult> MeasureExactMatch(Ranks& ranks, Session& session,
+                                           const std::vector<PromptAndAnswer>& prompts, int64_t max_tokens,
+                                           const ProgressFn& progress);
 
 }  // namespace thimble

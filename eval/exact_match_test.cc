@@ -22,12 +22,13 @@ TEST(ExactMatch, ComparesWholeAnswersWithoutOuterWhiteSpace) {
   ASSERT_FALSE(answer.empty());
 
   std::vector<double> done;
-  const auto result = MeasureExactMatch(
-      session, {{one, "\n " + answer + "  "}, {two, "not that"}, {one, answer + "x"}, {one, answer}}, 12,
-      [&](const Progress& p) {
-        done.push_back(p.done);
-        return true;
-      });
+  const auto result =
+      MeasureExactMatch(OneRank(), session,
+                        {{one, "\n " + answer + "  "}, {two, "not that"}, {one, answer + "x"}, {one, answer}},
+                        12, [&](const Progress& p) {
+                          done.push_back(p.done);
+                          return true;
+                        });
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_EQ(result->n_correct, 2);
   EXPECT_DOUBLE_EQ(result->exact_match(), 0.5);
@@ -36,7 +37,8 @@ TEST(ExactMatch, ComparesWholeAnswersWithoutOuterWhiteSpace) {
   EXPECT_EQ(result->answers[1].expected, "not that");
   EXPECT_EQ(done, (std::vector<double>{1, 2, 3, 4}));
 
-  const auto cancelled = MeasureExactMatch(session, {{one, ""}}, 12, [](const Progress&) { return false; });
+  const auto cancelled =
+      MeasureExactMatch(OneRank(), session, {{one, ""}}, 12, [](const Progress&) { return false; });
   ASSERT_FALSE(cancelled);
   EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
 }

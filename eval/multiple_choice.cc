@@ -152,23 +152,32 @@ Result<ChoiceResult> MeasureChoices(const Context& ctx, const Model& model, cons
   }
   CachedModel cached(ctx, model, static_cast<int64_t>(longest), kv);  // a query is read once
   cached.SetAdapters(adapters);
-  ChoiceResult result;
+  std::vector<double> log_likelihoods;  // of all choices; 0 for other ranks' until they are summed
   for (size_t i = 0; i < items.size(); ++i) {
-    ChoiceScore score{.gold = items[i].gold, .log_likelihoods = {}};
-    std::vector<double> by_bytes;
-    for (size_t j = 0; j < sequences[i].size(); ++j) {
-      score.log_likelihoods.push_back(LogLikelihood(cached, sequences[i][j]));
-      by_bytes.push_back(score.log_likelihoods[j] / static_cast<double>(items[i].choices[j].size()));
+    const bool mine = ctx.ranks.Takes(static_cast<int64_t>(i));
+    for (const Sequence& sequence : sequences[i]) {
+      log_likelihoods.push_back(mine ? LogLikelihood(cached, sequence) : 0);
     }
-    score.chosen = Highest(score.log_likelihoods);
-    score.chosen_by_bytes = Highest(by_bytes);
-    result.items.push_back(std::move(score));
     const bool go_on = !progress || progress({.stage = "multiple choice",
                                               .done = static_cast<double>(i + 1),
                                               .total = static_cast<double>(items.size()),
                                               .unit = "items",
                                               .note = {}});
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
+  }
+  ctx.ranks.Sum(log_likelihoods);
+  ChoiceResult result;
+  auto next = log_likelihoods.cbegin();
+  for (const ChoiceItem& item : items) {
+    ChoiceScore score{.gold = item.gold, .log_likelihoods = {next, next + std::ssize(item.choices)}};
+    next += std::ssize(item.choices);
+    std::vector<double> by_bytes;
+    for (size_t j = 0; j < item.choices.size(); ++j) {
+      by_bytes.push_back(score.log_likelihoods[j] / static_cast<double>(item.choices[j].size()));
+    }
+    score.chosen = Highest(score.log_likelihoods);
+    score.chosen_by_bytes = Highest(by_bytes);
+    result.items.push_back(std::move(score));
   }
   result.seconds = Seconds() - begin;
   return result;

@@ -41,7 +41,8 @@ struct ChoiceResult {
 };
 
 // White space at the end of a query belongs to the choice, and query and choice are tokenized together, as
-// the harness does; BOS comes first where the tokenizer adds it, and where the query is empty.
+// the harness does; BOS comes first where the tokenizer adds it, and where the query is empty. Ranks share
+// the items.
 Result<ChoiceResult> MeasureChoices(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
                                     const std::vector<ChoiceItem>& items,
                                     const std::vector<AppliedAdapter>& adapters, KvTypes kv,

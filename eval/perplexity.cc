@@ -38,36 +38,67 @@ std::string Shown(std::string_view bytes) {
 // The worst positions so far; texts are made of them at the end.
 class Worst {
  public:
-  explicit Worst(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
-
-  bool Wants(double kld) const { return examples_.size() < kWorstExamples || kld > examples_.back().kld; }
-  void Add(double kld, int64_t window, int64_t position, std::span<const TokenId> tokens,
-           const std::vector<TokenLogProb>& reference, const std::vector<TokenLogProb>& model) {
-    const size_t end = static_cast<size_t>(position + 1), n = std::min(end, kContextTokens);
-    WorstExample example{.kld = kld, .window = window, .position = position};
-    example.context = Shown(tokenizer_.Decode(
-        {tokens.begin() + static_cast<ptrdiff_t>(end - n), tokens.begin() + static_cast<ptrdiff_t>(end)}));
-    example.next = Shown(tokenizer_.TokenBytes(tokens[end], true));
-    example.reference = Guesses(reference);
-    example.model = Guesses(model);
-    const auto at =
-        std::find_if(examples_.begin(), examples_.end(), [&](const auto& e) { return e.kld < kld; });
-    examples_.insert(at, std::move(example));
-    if (examples_.size() > kWorstExamples) examples_.pop_back();
+  bool Wants(double kld) const { return positions_.size() < kWorstExamples || kld > positions_.back().kld; }
+  void Add(double kld, int64_t window, int64_t position, const std::vector<TokenLogProb>& reference,
+           const std::vector<TokenLogProb>& model) {
+    Position worst{.kld = kld, .window = window, .position = position};
+    worst.n_guesses = std::min({reference.size(), model.size(), kGuesses});
+    std::copy_n(reference.begin(), worst.n_guesses, worst.reference);
+    std::copy_n(model.begin(), worst.n_guesses, worst.model);
+    Insert(worst);
   }
-  std::vector<WorstExample> Take() { return std::move(examples_); }
+  // Those of all ranks.
+  void Join(Ranks& ranks) {
+    const std::string_view mine(reinterpret_cast<const char*>(positions_.data()),
+                                positions_.size() * sizeof(Position));
+    const std::vector<std::string> all = ranks.Gather(mine);
+    positions_.clear();
+    for (const std::string& bytes : all) {
+      for (size_t at = 0; at < bytes.size(); at += sizeof(Position)) {
+        Position worst;
+        std::memcpy(&worst, bytes.data() + at, sizeof(worst));
+        if (Wants(worst.kld)) Insert(worst);
+      }
+    }
+  }
+  std::vector<WorstExample> Examples(const Tokenizer& tokenizer, const TokenWindows& windows) const {
+    std::vector<WorstExample> examples;
+    for (const Position& worst : positions_) {
+      const std::span<const TokenId> tokens = windows[worst.window];
+      const size_t end = static_cast<size_t>(worst.position + 1), n = std::min(end, kContextTokens);
+      const auto guesses = [&](const TokenLogProb* guessed) {
+        std::vector<WorstExample::Guess> out;
+        for (size_t i = 0; i < worst.n_guesses; ++i) {
+          out.push_back({Shown(tokenizer.TokenBytes(guessed[i].id, true)), std::exp(guessed[i].log_p)});
+        }
+        return out;
+      };
+      const auto context = tokens.subspan(end - n, n);
+      examples.push_back({.kld = worst.kld,
+                          .window = worst.window,
+                          .position = worst.position,
+                          .context = Shown(tokenizer.Decode({context.begin(), context.end()})),
+                          .next = Shown(tokenizer.TokenBytes(tokens[end], true)),
+                          .reference = guesses(worst.reference),
+                          .model = guesses(worst.model)});
+    }
+    return examples;
+  }
 
  private:
-  std::vector<WorstExample::Guess> Guesses(const std::vector<TokenLogProb>& tokens) const {
-    std::vector<WorstExample::Guess> out;
-    for (size_t i = 0; i < std::min(tokens.size(), kGuesses); ++i) {
-      out.push_back({Shown(tokenizer_.TokenBytes(tokens[i].id, true)), std::exp(tokens[i].log_p)});
-    }
-    return out;
+  struct Position {
+    double kld;
+    int64_t window, position;
+    size_t n_guesses = 0;
+    TokenLogProb reference[kGuesses] = {}, model[kGuesses] = {};
+  };
+  void Insert(const Position& worst) {
+    const auto at = std::find_if(positions_.begin(), positions_.end(),
+                                 [&](const Position& other) { return other.kld < worst.kld; });
+    positions_.insert(at, worst);
+    if (positions_.size() > kWorstExamples) positions_.pop_back();
   }
-
-  const Tokenizer& tokenizer_;
-  std::vector<WorstExample> examples_;
+  std::vector<Position> positions_;  // the worst first
 };
 
 Tensor HiddenStates(const Context& ctx, const Model& model, std::span<const TokenId> tokens,
@@ -85,7 +116,7 @@ struct Runner {
   const Model& model;
   const PerplexityOptions& options;
   const TokenWindows& windows;
-  Worst worst;
+  Worst worst = {};
   std::vector<TokenScore> scores = {};
   double seconds = 0;
 
@@ -133,13 +164,31 @@ struct Runner {
       for (int64_t i = 0; i < n; ++i) {
         const double kld = scores[done + static_cast<size_t>(i)].kld;
         if (!worst.Wants(kld)) continue;
-        worst.Add(kld, window, row + i, tokens,
-                  other ? MostLikely(row_of(other, i), kGuesses) : saved[at(i)].top,
+        worst.Add(kld, window, row + i, other ? MostLikely(row_of(other, i), kGuesses) : saved[at(i)].top,
                   MostLikely(row_of(logits, i), kGuesses));
       }
     }
     if (options.save) options.save->Add(tokens, kept);
     return {};
+  }
+
+  // What all ranks have measured, windows in their order; the time is the slowest one's.
+  void Join() {
+    Ranks& ranks = ctx.ranks;
+    if (ranks.size() == 1) return;
+    const std::vector<std::string> all =
+        ranks.Gather({reinterpret_cast<const char*>(scores.data()), scores.size() * sizeof(TokenScore)});
+    const size_t n_scored = static_cast<size_t>(windows.n_scored()), bytes = n_scored * sizeof(TokenScore);
+    scores.resize(static_cast<size_t>(windows.size()) * n_scored);
+    for (int64_t i = 0; i < windows.size(); ++i) {
+      const std::string& theirs = all[static_cast<size_t>(i % ranks.size())];
+      std::memcpy(&scores[static_cast<size_t>(i) * n_scored],
+                  theirs.data() + static_cast<size_t>(i / ranks.size()) * bytes, bytes);
+    }
+    worst.Join(ranks);
+    for (const std::string& text : ranks.Gather(fmt::format("{}", seconds))) {
+      seconds = std::max(seconds, std::stod(text));
+    }
   }
 };
 
@@ -226,8 +275,10 @@ Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& mode
   if (options.saved_reference) {
     RETURN_IF_ERROR(options.saved_reference->Covers(windows, model.config().vocab_size));
   }
-  Runner runner{ctx, model, options, windows, Worst(tokenizer)};
+  CHECK(ctx.ranks.size() == 1 || !options.save);
+  Runner runner{ctx, model, options, windows};
   for (int64_t i = 0; i < windows.size(); ++i) {
+    if (!ctx.ranks.Takes(i)) continue;
     RETURN_IF_ERROR(runner.Window(i));
     const bool go_on = !progress || progress({.stage = "eval",
                                               .done = static_cast<double>((i + 1) * windows.n_ctx),
@@ -235,11 +286,12 @@ Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& mode
                                               .unit = "tokens"});
     if (!go_on) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
+  runner.Join();
   PerplexityResult result = Summarize(std::move(runner.scores), options.reference || options.saved_reference);
   result.n_windows = windows.size();
   result.seconds = runner.seconds;
   result.tokens_per_second = static_cast<double>(windows.tokens.size()) / runner.seconds;
-  result.worst = runner.worst.Take();
+  result.worst = runner.worst.Examples(tokenizer, windows);
   return result;
 }
 

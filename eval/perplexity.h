@@ -49,6 +49,7 @@ struct PerplexityResult {
   std::vector<WorstExample> worst;  // ten, the worst first; empty without a reference
 };
 
+// Ranks share the windows; `save` needs one rank.
 Result<PerplexityResult> MeasurePerplexity(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
                                            const TokenWindows& windows, const PerplexityOptions& options,
                                            const ProgressFn& progress);

@@ -161,6 +161,7 @@ Json ToJson(const EvalRecord& record) {
   for (const EvalInput& input : record.inputs) {
     json["inputs"].push_back(ToJson(input));
   }
+  json["training"] = record.training;
   json["command"] = record.command;
   json["thimble_version"] = record.version;
   return json;

@@ -50,6 +50,9 @@ struct EvalRecord {
   std::optional<ExactMatchResult> exact_match;
   std::vector<TaskResult> tasks;
   std::vector<EvalInput> inputs;
+  // What a training run says of itself in its summary.json, where the adapter or the model is of one; or
+  // null.
+  Json training = {};
 
   // Over all texts as if they were one; nothing without texts.
   std::optional<PerplexityResult> perplexity() const;

@@ -1,6 +1,8 @@
-// What every operation is handed: kernels, threads and, when training, the tape.
+// What every operation is handed: kernels, threads and, when training, the tape; and what longer work may
+// share.
 #pragma once
 
+#include "base/ranks.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "ops/tensor.h"
@@ -19,7 +21,11 @@ struct Context {
   ThreadPool& pool;
   const KernelTable& kernels = Kernels();
   Compute compute = Compute::kInt8;
-  Tape* tape = nullptr;  // set while training
+  // Whether gradients of an integer product's input are integer products too, which is faster: with the
+  // transposed weight, packed as Q8_0 at its first use.
+  bool integer_gradients = false;
+  Tape* tape = nullptr;      // set while training
+  Ranks& ranks = OneRank();  // of a job that several processes share
 
   bool Records(std::initializer_list<Tensor> inputs) const {
     if (tape == nullptr) return false;

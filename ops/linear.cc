@@ -49,17 +49,18 @@ void AddBias(const Weight& w, const Tensor& y) {
   }
 }
 
-// The rows of x as a product takes them: `convert` fills each of them; `ldx` elements lie from one row
-// to the next. Kept until the thread's next call.
-template <typename Element, typename Convert>
-const Element* Converted(const Context& ctx, const LinearInput& x, int64_t ldx, const Convert& convert) {
+// Rows of `cols` numbers as a product takes them: `convert` fills each of them from what row(i, scratch)
+// gives; `ldx` elements lie from one to the next. Kept until the thread's next call.
+template <typename Element, typename Row, typename Convert>
+const Element* Converted(const Context& ctx, int64_t rows, int64_t cols, const Row& row, int64_t ldx,
+                         const Convert& convert) {
   thread_local std::vector<Element> buffer;
-  const size_t size = static_cast<size_t>(x.rows() * ldx);
+  const size_t size = static_cast<size_t>(rows * ldx);
   if (buffer.size() < size) buffer.resize(size);
   Element* const out = buffer.data();
-  ctx.pool.ParallelFor(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
-    float* const row = Scratch(x.cols());
-    for (int64_t i = begin; i < end; ++i) convert(x.Row(ctx, i, row), out + i * ldx, x.cols());
+  ctx.pool.ParallelFor(rows, 8, [&](int64_t begin, int64_t end, int) {
+    float* const scratch = Scratch(cols);
+    for (int64_t i = begin; i < end; ++i) convert(row(i, scratch), out + i * ldx, cols);
   });
   return out;
 }
@@ -117,25 +118,26 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
              const LinearInput& x, std::span<Tensor> y) {
   const auto& k = ctx.kernels;
   const int64_t m = x.rows(), n_in = x.cols();
+  const auto row = [&](int64_t i, float* scratch) { return x.Row(ctx, i, scratch); };
   // Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
   const int64_t ld_blocks = n_in / 32 | 1, ld_bf16 = (n_in + 31) / 32 * 32 + 32;
   switch (product) {
     case Product::kInt8: {
-      const auto* q = Converted<ActivationBlock>(ctx, x, ld_blocks, k.quantize_activations);
+      const auto* q = Converted<ActivationBlock>(ctx, m, n_in, row, ld_blocks, k.quantize_activations);
       return ForwardPacked(
           ctx, weights, x, y, [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
             k.matmul_q[static_cast<int>(w.type)](m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
           });
     }
     case Product::kInt16: {
-      const auto* q = Converted<ActivationBlock16>(ctx, x, ld_blocks, k.quantize_activations16);
+      const auto* q = Converted<ActivationBlock16>(ctx, m, n_in, row, ld_blocks, k.quantize_activations16);
       return ForwardPacked(ctx, weights, x, y,
                            [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
                              k.matmul_f16(m, n_rows, n_in, rows, q, ld_blocks, out, w.n_out);
                            });
     }
     case Product::kBf16: {
-      const auto* rounded = Converted<uint16_t>(ctx, x, ld_bf16, k.round_activations);
+      const auto* rounded = Converted<uint16_t>(ctx, m, n_in, row, ld_bf16, k.round_activations);
       return ForwardPacked(ctx, weights, x, y,
                            [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
                              k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
@@ -148,8 +150,33 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
   }
 }
 
+bool HasIntegerGradients(const Context& ctx, const Weight& w) {
+  return ctx.integer_gradients && ProductOf(ctx, w) == Product::kInt8 && w.n_out % 32 == 0;
+}
+
+// dx += dy W in integers, as the forward pass: dy rounded to int8 per block of 32, W once more to Q8_0 along
+// its columns.
+void BackwardInputInt8(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
+  const auto& k = ctx.kernels;
+  const int64_t ld = w.n_out / 32 | 1, group_rows = k.packed_rows;
+  const uint8_t* const rows = w.packed->TransposedRows(ctx, w);
+  const auto* q = Converted<ActivationBlock>(
+      ctx, m, w.n_out, [&](int64_t i, float*) { return dy + i * w.n_out; }, ld, k.quantize_activations);
+  const size_t group_bytes = k.packed_bytes[static_cast<int>(WeightType::kQ8_0)](w.n_out);
+  const int64_t n_groups = (w.n_in + group_rows - 1) / group_rows;
+  const int64_t grain = std::max<int64_t>(1, n_groups / (8 * ctx.pool.n_threads()));
+  ctx.pool.ParallelFor(n_groups, grain, [&](int64_t begin, int64_t end, int) {
+    const int64_t first = begin * group_rows, n = std::min(end * group_rows, w.n_in) - first;
+    float* const product = Scratch(m * n);
+    k.matmul_q[static_cast<int>(WeightType::kQ8_0)](
+        m, n, w.n_out, rows + static_cast<size_t>(begin) * group_bytes, q, ld, product, n);
+    for (int64_t i = 0; i < m; ++i) k.axpy(1, product + i * n, dx + i * w.n_in + first, n);
+  });
+}
+
 // dx += dy W, tile by tile: all threads decode a tile of W, then each multiplies its share of the rows.
 void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
+  if (HasIntegerGradients(ctx, w)) return BackwardInputInt8(ctx, w, dy, m, dx);
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
   thread_local std::vector<float> shared_tile;
   if (w.type != WeightType::kF32) shared_tile.resize(static_cast<size_t>(kBackwardTile * w.n_in));
@@ -160,7 +187,15 @@ void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t
     const float* tile = reinterpret_cast<const float*>(w.row(t));
     if (w.type != WeightType::kF32) {
       ctx.pool.ParallelFor(n, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t j = begin; j < end; ++j) decode(w.row(t + j), decoded + j * w.n_in, w.n_in);
+        const size_t row_bytes = RowBytes(w.type, w.n_in);
+        const uint8_t* rows = w.row(t + begin);
+        if (w.packed != nullptr) {  // the file's pages would stay in memory beside what was packed
+          const size_t floats = row_bytes * static_cast<size_t>(end - begin) / sizeof(float) + 1;
+          auto* const copy = reinterpret_cast<uint8_t*>(Scratch(static_cast<int64_t>(floats)));
+          w.packed->CopyRows(w, t + begin, end - begin, copy);
+          rows = copy;
+        }
+        for (int64_t j = begin; j < end; ++j, rows += row_bytes) decode(rows, decoded + j * w.n_in, w.n_in);
       });
       tile = decoded;
     }
@@ -221,6 +256,13 @@ int64_t ShareOfMany(const Context& ctx, int64_t m) {
 }
 
 }  // namespace
+
+int64_t IntegerGradientBytes(const Context& ctx, const Weight& w) {
+  if (!HasIntegerGradients(ctx, w)) return 0;
+  const int64_t n_groups = (w.n_in + ctx.kernels.packed_rows - 1) / ctx.kernels.packed_rows;
+  return n_groups *
+         static_cast<int64_t>(ctx.kernels.packed_bytes[static_cast<int>(WeightType::kQ8_0)](w.n_out));
+}
 
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
             std::span<Tensor> y) {

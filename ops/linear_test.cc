@@ -238,6 +238,43 @@ TEST_P(LinearTest, DropoutKeepsTheStatedShareAndFollowsItsSeed) {
   EXPECT_NEAR(static_cast<double>(different) / 20000, 2 * 0.25 * 0.75, 0.02);
 }
 
+// dx of an integer product is one too: near that of the decoded weight, the same on any number of threads,
+// also of gradients too small for F16.
+TEST_P(LinearTest, IntegerGradients) {
+  constexpr int64_t kRows = 40, kOut = 96, kIn = 256;
+  ThreadPool one(1), three(3);
+  for (const WeightTypeInfo& info : AllWeightTypes()) {
+    if (!info.decodable || !info.quantized) continue;
+    for (const float size : {1.0f, 1e-9f}) {
+      SCOPED_TRACE(fmt::format("{}, {}", info.name, size));
+      const TestWeight w = MakeWeight(info.type, kOut, kIn, true);
+      const Tensor dy = RandomTensor(kRows, kOut, 5, size);
+      std::vector<std::vector<float>> gradients;
+      for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kInt8),
+                                          std::pair(&three, Compute::kInt8)}) {
+        Context ctx = ContextOn(*pool, compute);
+        Tape tape;
+        ctx.tape = &tape;
+        ctx.integer_gradients = true;
+        EXPECT_EQ(IntegerGradientBytes(ctx, w.weight) > 0, compute == Compute::kInt8);
+        const Tensor x = RandomTensor(kRows, kIn, 6);
+        x.set_requires_grad(true);
+        const Tensor y = Linear(ctx, w.weight, x);
+        std::copy_n(dy.data(), dy.size(), y.grad());
+        tape.Backward();
+        gradients.emplace_back(x.grad(), x.grad() + x.size());
+      }
+      EXPECT_EQ(gradients[1], gradients[2]);
+      double error = 0, norm = 0;
+      for (size_t i = 0; i < gradients[0].size(); ++i) {
+        error += std::pow(static_cast<double>(gradients[1][i]) - gradients[0][i], 2);
+        norm += std::pow(static_cast<double>(gradients[0][i]), 2);
+      }
+      EXPECT_LT(std::sqrt(error / norm), 0.02);
+    }
+  }
+}
+
 // What speculative decoding and batches rest on.
 TEST_P(LinearTest, RowsDoNotDependOnHowManyAreComputedTogether) {
   constexpr int64_t kIn = 3328, kOut = 37;  // more columns than any kernel takes in one go

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "codec/types.h"
 #include "ops/context.h"
 
 namespace thimble {
@@ -25,6 +27,9 @@ class PackedWeight {
   void CopyRows(const Weight& weight, int64_t first, int64_t n, uint8_t* to) const;
   // Groups of ctx.kernels.packed_rows rows. One tier only: a CHECK forbids to come back with another one.
   const uint8_t* Rows(const Context& ctx, const Weight& weight);
+  // The same of the transposed matrix [n_in, n_out], rounded to Q8_0, for gradients; n_out is a multiple
+  // of 32.
+  const uint8_t* TransposedRows(const Context& ctx, const Weight& weight);
   // Bytes that were packed so far, and those of the file that need no memory any more for it.
   size_t packed_bytes() const { return packed_bytes_; }
   size_t released_bytes() const { return source_ != nullptr ? file_bytes_.load() : 0; }
@@ -32,8 +37,12 @@ class PackedWeight {
  private:
   const std::shared_ptr<Arena> arena_;
   const std::shared_ptr<const MappedFile> source_;
-  std::once_flag once_;
-  const uint8_t* rows_ = nullptr;
+  void Transpose(const Context& ctx, const Weight& weight, uint8_t* to) const;
+  const uint8_t* Pack(const Context& ctx, WeightType type, int64_t n_rows, int64_t n_columns,
+                      const std::function<void(int64_t first, int64_t n, uint8_t* to)>& copy_rows);
+
+  std::once_flag once_, transposed_once_;
+  const uint8_t *rows_ = nullptr, *transposed_ = nullptr;
   const KernelTable* kernels_ = nullptr;
   std::atomic<size_t> packed_bytes_{0}, file_bytes_{0};
 };

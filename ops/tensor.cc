@@ -12,6 +12,20 @@
 namespace thimble {
 namespace {
 
+// At a multiple of 64, by malloc: what std::aligned_alloc has given and got back is too small for it when the
+// same size is asked for again, which leaves holes all over the heap.
+void* AlignedAllocate(size_t bytes) {
+  constexpr size_t kAlignment = 64;
+  void* const p = std::malloc(bytes + kAlignment);
+  CHECK(p != nullptr);
+  const auto aligned = (reinterpret_cast<uintptr_t>(p) + kAlignment) & ~(kAlignment - 1);
+  reinterpret_cast<void**>(aligned)[-1] = p;
+  return reinterpret_cast<void*>(aligned);
+}
+void AlignedFree(void* p) {
+  std::free(static_cast<void**>(p)[-1]);
+}
+
 thread_local bool closed = false;  // the thread ends, and may still drop tensors
 
 // Small buffers that were freed, kept by size for the next tensors: generating a token makes and drops some
@@ -20,22 +34,22 @@ class FreeBuffers {
  public:
   ~FreeBuffers() {
     for (auto& list : lists_) {
-      for (void* p : list) std::free(p);
+      for (void* p : list) AlignedFree(p);
     }
     closed = true;
   }
 
   void* Take(size_t bytes) {
     const size_t i = ListOf(bytes);
-    if (i >= kLists) return std::aligned_alloc(64, bytes);
-    if (closed || lists_[i].empty()) return std::aligned_alloc(64, std::bit_ceil(bytes));
+    if (i >= kLists) return AlignedAllocate(bytes);
+    if (closed || lists_[i].empty()) return AlignedAllocate(std::bit_ceil(bytes));
     void* const p = lists_[i].back();
     lists_[i].pop_back();
     return p;
   }
   void Give(void* p, size_t bytes) {
     const size_t i = ListOf(bytes);
-    if (closed || i >= kLists || lists_[i].size() == kMost) return std::free(p);
+    if (closed || i >= kLists || lists_[i].size() == kMost) return AlignedFree(p);
     lists_[i].push_back(p);
   }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 
+#include "base/check.h"
 #include "base/clock.h"
 
 namespace thimble {
@@ -78,6 +79,10 @@ class Collector : public LayerObserver {
   }
 
   void Window(std::span<const int32_t> tokens);
+  // A window that another rank takes: its labels are drawn all the same, so that all others' stay as they
+  // are.
+  void Skip(std::span<const int32_t> tokens) { random_.discard(tokens.size()); }
+  void Join();
   Calibration Finish();
 
  private:
@@ -170,6 +175,26 @@ void Collector::Window(std::span<const int32_t> tokens) {
   calibration_.n_tokens += static_cast<int64_t>(tokens.size());
 }
 
+// What all ranks have collected.
+void Collector::Join() {
+  if (ctx_.ranks.size() == 1) return;
+  const auto join = [&](LayerStatistics& s) {
+    for (std::vector<float>* sums : {&s.hessian.h, &s.row_weights, &s.mean_squares}) ctx_.ranks.Sum(*sums);
+  };
+  for (size_t i = 0; i < calibration_.layers.size(); ++i) {
+    if (!Collects(static_cast<int64_t>(i))) continue;
+    for (LayerStatistics& s : calibration_.layers[i]) join(s);
+    ctx_.ranks.Sum(information_[i]);
+  }
+  if (pass_.output) {
+    join(calibration_.output);
+    join(embedding_);
+  }
+  double n_tokens = static_cast<double>(calibration_.n_tokens);
+  ctx_.ranks.Sum({&n_tokens, 1});
+  calibration_.n_tokens = static_cast<int64_t>(n_tokens);
+}
+
 // Tokens that the text does not have will still be read: each counts once more. A tied matrix has both costs.
 void Collector::FinishEmbedding() {
   const ModelConfig& config = model_.config();
@@ -255,18 +280,24 @@ Result<std::vector<CalibrationPass>> PlanPasses(const Model& model, uint64_t max
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
                               std::span<const std::vector<int32_t>> windows, double max_seconds,
                               const ProgressFn& progress, const CalibrationPass& pass) {
+  CHECK(ctx.ranks.size() == 1 || max_seconds == 0);
   const double begin = Seconds();
   Collector collector(ctx, model, pass);
   double done = 0, total = 0;
   for (const auto& window : windows) total += static_cast<double>(window.size());
-  for (const auto& window : windows) {
-    collector.Window(window);
-    done += static_cast<double>(window.size());
+  for (size_t i = 0; i < windows.size(); ++i) {
+    done += static_cast<double>(windows[i].size());
+    if (!ctx.ranks.Takes(static_cast<int64_t>(i))) {
+      collector.Skip(windows[i]);
+      continue;
+    }
+    collector.Window(windows[i]);
     if (progress && !progress({"calibrate", done, total, "tokens", ""})) {
       return MakeError(ErrorCode::kCancelled, "calibrate: cancelled");
     }
     if (max_seconds > 0 && Seconds() - begin > max_seconds) break;
   }
+  collector.Join();
   return collector.Finish();
 }
 

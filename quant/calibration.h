@@ -46,8 +46,10 @@ struct CalibrationPass {
 // kInvalidArgument if one layer alone takes more.
 Result<std::vector<CalibrationPass>> PlanPasses(const Model& model, uint64_t max_bytes);
 
-// Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0. What
-// is collected does not depend on how it is divided into passes. Error: kCancelled.
+// Windows of tokens, each a text of its own; as many as there is time for, where max_seconds is not 0 (of one
+// rank only). What
+// is collected does not depend on how it is divided into passes, nor, but for the order of sums, on how many
+// ranks share the windows. Error: kCancelled.
 Result<Calibration> Calibrate(const Context& ctx, const Model& model,
                               std::span<const std::vector<int32_t>> windows, double max_seconds,
                               const ProgressFn& progress, const CalibrationPass& pass = {});

@@ -139,6 +139,7 @@ Status CalibrateToFile(const Context& ctx, const Model& model, std::span<const s
     // What the first has time for, the others go through as well.
     const double seconds = i == 0 ? limits.max_seconds / n_passes : 0;
     ASSIGN_OR_RETURN(const Calibration part, Calibrate(ctx, model, windows, seconds, report, passes[i]));
+    if (!ctx.ranks.first()) continue;
     if (i == 0) {
       size_t used = 0;
       for (int64_t tokens = 0; tokens < part.n_tokens; ++used) tokens += std::ssize(windows[used]);
@@ -148,7 +149,7 @@ Status CalibrateToFile(const Context& ctx, const Model& model, std::span<const s
     }
     RETURN_IF_ERROR(Write(part, passes[i], *writer));
   }
-  return writer->Finish();
+  return writer ? writer->Finish() : Status();
 }
 
 Result<CalibrationFile> CalibrationFile::Open(const Model& model, const std::string& key,
@@ -217,19 +218,26 @@ Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model
   if (taken.empty()) return MakeError(ErrorCode::kInvalidArgument, "the calibration text is too short");
   CachedCalibration cached{.calibration = {}, .key = Key(model, options, taken), .folder = {}};
   cached.folder = options.cache_dir + "/calibration/" + cached.key.substr(0, 16);
-  std::error_code ec;
-  std::filesystem::create_directories(cached.folder, ec);
-  if (ec) return MakeError(ErrorCode::kIo, "{}: cannot be made: {}", cached.folder, ec.message());
   const std::string path = cached.folder + "/calibration.gguf";
-  if (auto kept = CalibrationFile::Open(model, cached.key, path)) {
-    cached.calibration = std::move(*kept);
-    cached.found = true;
-    return cached;
+  double n_found = 0;
+  if (ctx.ranks.first()) {
+    std::error_code ec;
+    std::filesystem::create_directories(cached.folder, ec);
+    if (ec) return MakeError(ErrorCode::kIo, "{}: cannot be made: {}", cached.folder, ec.message());
+    if (auto kept = CalibrationFile::Open(model, cached.key, path)) {
+      cached.calibration = std::move(*kept);
+      n_found = 1;
+    }
   }
+  ctx.ranks.Sum({&n_found, 1});
+  cached.found = n_found > 0;
+  if (cached.found) return cached;
   Context exact = ctx;
   exact.compute = Compute::kF32;
   RETURN_IF_ERROR(CalibrateToFile(exact, model, taken, options.limits, cached.key, path, progress));
-  ASSIGN_OR_RETURN(cached.calibration, CalibrationFile::Open(model, cached.key, path));
+  if (ctx.ranks.first()) {
+    ASSIGN_OR_RETURN(cached.calibration, CalibrationFile::Open(model, cached.key, path));
+  }
   return cached;
 }
 

@@ -43,7 +43,7 @@ struct CalibrationLimits {
   uint64_t max_bytes = UINT64_MAX;  // of Hessians at once; the statistics do not depend on it
 };
 // Calibrates pass by pass, each of which goes to the file before the next. `key` says what the calibration is
-// made from.
+// made from. Of several ranks, which share the windows, the first writes.
 Status CalibrateToFile(const Context& ctx, const Model& model, std::span<const std::vector<TokenId>> windows,
                        const CalibrationLimits& limits, const std::string& key, const std::string& path,
                        const ProgressFn& progress);
@@ -64,7 +64,7 @@ struct CachedCalibration {
   std::string folder;  // of its own in the cache, where what is made from it may be kept too
   bool found = false;  // in the cache
 };
-// From the cache, or made and kept there.
+// From the cache, or made and kept there: the first rank's cache, which alone has the `calibration` then.
 Result<CachedCalibration> CalibrateOrLoad(const Context& ctx, const Model& model, const Tokenizer& tokenizer,
                                           const ChatTemplate* chat_template,
                                           const CalibrationOptions& options, const ProgressFn& progress);

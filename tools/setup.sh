@@ -7,7 +7,7 @@ source "$(dirname "$0")/apt_install.sh"
 
 packages=(build-essential cmake ninja-build ccache pkg-config
           libfmt-dev nlohmann-json3-dev libexpected-dev libcli11-dev libeigen3-dev libpcre2-dev libutf8proc-dev
-          libssl-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
+          libssl-dev libopenmpi-dev openmpi-bin libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
           python3 python3-venv python3-pip ca-certificates)
 min_cmake=3.25
 min_gcc=12
@@ -21,7 +21,7 @@ at_least() {  # at_least VERSION MINIMUM
 # Elsewhere we cannot know the packages' names, so we look for what each of them brings.
 check_by_hand() {
   local missing=() tool module header
-  for tool in g++ cmake ninja pkg-config python3; do
+  for tool in g++ cmake ninja pkg-config python3 mpirun; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   if command -v pkg-config >/dev/null; then

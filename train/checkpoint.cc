@@ -42,8 +42,8 @@ Status SaveCheckpoint(const std::string& directory, const Method& method, const 
                {bytes, static_cast<size_t>(value.size()) * sizeof(float)}});
   }
   RETURN_IF_ERROR(WriteSafetensors(temporary + kOptimizer, table));
-  Json json = {
-      {"step", state.step}, {"seed", state.seed}, {"options", state.options}, {"n_worse", state.n_worse}};
+  Json json = {{"step", state.step},       {"seed", state.seed},       {"options", state.options},
+               {"n_worse", state.n_worse}, {"seconds", state.seconds}, {"tokens", state.n_tokens}};
   if (state.best_eval_loss) json["best_eval_loss"] = *state.best_eval_loss;
   RETURN_IF_ERROR(WriteFileAtomically(temporary + kState, DumpJson(json, 2) + "\n"));
   std::filesystem::remove_all(directory, ec);
@@ -63,6 +63,10 @@ Result<TrainState> LoadCheckpoint(const std::string& directory, Method& method, 
     state.best_eval_loss = best->get<double>();
   if (const auto n = json.find("n_worse"); n != json.end() && n->is_number_unsigned())
     state.n_worse = n->get<int64_t>();
+  if (const auto seconds = json.find("seconds"); seconds != json.end() && seconds->is_number())
+    state.seconds = seconds->get<double>();
+  if (const auto n = json.find("tokens"); n != json.end() && n->is_number_unsigned())
+    state.n_tokens = n->get<int64_t>();
   RETURN_IF_ERROR(method.Load(directory));
   const std::string path = directory + kOptimizer;
   ASSIGN_OR_RETURN(const SafetensorsFile file, ReadSafetensors(path));

@@ -17,6 +17,9 @@ struct TrainState {
   // With early stopping: the smallest evaluation loss so far, and evaluations since.
   std::optional<double> best_eval_loss = {};
   int64_t n_worse = 0;
+  // What the steps so far took.
+  double seconds = 0;
+  int64_t n_tokens = 0;
 };
 
 Status SaveCheckpoint(const std::string& directory, const Method& method, const Optimizer& optimizer,

@@ -11,20 +11,22 @@ namespace {
 
 constexpr int64_t kShort = 16, kLong = 48;  // tokens
 
-// Tokens of the largest batch that may be dealt.
-int64_t LargestBatch(const Dataset& data, const TrainOptions& o) {
-  if (o.pack) return std::min(data.n_tokens, o.batch_size * o.max_seq_length);
+// Tokens of the largest batch that may be dealt, or of a rank's part of it.
+int64_t LargestBatch(const Dataset& data, const TrainOptions& o, int64_t n_ranks) {
   std::vector<int64_t> lengths;
   for (const Example& example : data.examples) lengths.push_back(std::ssize(example.tokens));
   const auto n = std::min(o.batch_size, std::ssize(lengths));
   std::partial_sort(lengths.begin(), lengths.begin() + n, lengths.end(), std::greater<>());
-  return std::accumulate(lengths.begin(), lengths.begin() + n, int64_t{0});
+  const int64_t largest = o.pack ? std::min(data.n_tokens, o.batch_size * o.max_seq_length)
+                                 : std::accumulate(lengths.begin(), lengths.begin() + n, int64_t{0});
+  // Parts differ by an example's tokens at most.
+  return n_ranks == 1 ? largest : std::min(largest, largest / n_ranks + lengths[0]);
 }
 
 }  // namespace
 
 MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions& options) {
-  const int64_t n = LargestBatch(data, options);
+  const int64_t n = LargestBatch(data, options, trainer.n_ranks());
   struct Uses {
     Trainer::TensorUse few, more;
   };
@@ -38,10 +40,13 @@ MemoryPlan PlanMemory(Trainer& trainer, const Dataset& data, const TrainOptions&
     return std::max(grown(uses.few.most, uses.more.most),
                     grown(uses.few.at_loss, uses.more.at_loss) + trainer.LogitsBytes(n));
   };
+  trainer.set_integer_gradients(options.integer_gradients);
+  const int64_t integer_gradients = trainer.IntegerGradientBytes();
+  trainer.set_integer_gradients(false);
   trainer.MeasureTensors(kShort, true);  // the parameters' gradients are there from now on
   const Uses checkpointed = measure(true), plain = measure(false);
   const int64_t rest = PeakRssBytes() - plain.more.most;
-  return {rest + of_largest(plain), rest + of_largest(checkpointed)};
+  return {rest + of_largest(plain), rest + of_largest(checkpointed), integer_gradients};
 }
 
 }  // namespace thimble

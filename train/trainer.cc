@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "formats/model_hash.h"
 #include "train/checkpoint.h"
 #include "train/memory_plan.h"
@@ -51,13 +53,15 @@ Json ResumeKey(const PeftOptions& peft, const TrainOptions& o, const Dataset& da
 // Hands out the batches of each optimizer step, epoch after epoch; the order depends on the seed alone.
 class BatchFeed {
  public:
-  BatchFeed(const Dataset& data, const TrainOptions& options) : data_(data), options_(options) {}
+  BatchFeed(const Ranks& ranks, const Dataset& data, const TrainOptions& options)
+      : ranks_(ranks), data_(data), options_(options) {}
 
   int64_t StepsPerEpoch() const {
     const auto batches = Deal(0);
     return (static_cast<int64_t>(batches.size()) + options_.gradient_accumulation - 1) /
            options_.gradient_accumulation;
   }
+  // This rank's part of them: as many as there are on every rank, but some may be empty.
   std::vector<TrainBatch> Next() {
     std::vector<TrainBatch> step;
     if (next_ == epoch_batches_.size()) {
@@ -65,7 +69,7 @@ class BatchFeed {
       next_ = 0;
     }
     for (int64_t i = 0; i < options_.gradient_accumulation && next_ < epoch_batches_.size(); ++i) {
-      step.push_back(MakeBatch(epoch_batches_[next_++]));
+      step.push_back(MakeBatch(Part(epoch_batches_[next_++])));
     }
     return step;
   }
@@ -75,6 +79,19 @@ class BatchFeed {
     return DealBatches(data_, options_.batch_size, options_.pack, options_.max_seq_length,
                        options_.seed * 1000003 + epoch);
   }
+  // Examples go to the rank that has the fewest tokens so far.
+  std::vector<const Example*> Part(const std::vector<const Example*>& batch) const {
+    std::vector<int64_t> n_tokens(static_cast<size_t>(ranks_.size()));
+    std::vector<const Example*> part;
+    for (const Example* example : batch) {
+      const auto least = std::min_element(n_tokens.begin(), n_tokens.end());
+      *least += std::ssize(example->tokens);
+      if (least - n_tokens.begin() == ranks_.rank()) part.push_back(example);
+    }
+    return part;
+  }
+
+  const Ranks& ranks_;
   const Dataset& data_;
   const TrainOptions& options_;
   std::vector<std::vector<const Example*>> epoch_batches_;
@@ -92,13 +109,15 @@ class TrainRun {
         progress_(progress),
         log_(log),
         compute_(ctx.compute),
+        ranks_(ctx.ranks),
         trainer_(ctx, job.method, options_, job.teacher),
-        feed_(job.data, options_) {}
+        feed_(ctx.ranks, job.data, options_) {}
 
   Result<TrainSummary> Run() {
     TrainPlan plan = MakePlan();
     total_ = plan.n_steps;
     warmup_ = plan.warmup_steps;
+    RETURN_IF_ERROR(PlanMemoryOf(plan));
     if (!job_.resume.empty()) {
       ASSIGN_OR_RETURN(plan.first_step, Resume());
     }
@@ -113,13 +132,13 @@ class TrainRun {
           "early stopping needs data to evaluate and a number of steps between evaluations (--eval-data, "
           "--eval-steps)");
     }
-    RETURN_IF_ERROR(PlanMemoryOf(plan));
-    RETURN_IF_ERROR(CreateOutput());
+    RETURN_IF_ERROR(Agree(plan.first_step));
+    if (ranks_.first()) RETURN_IF_ERROR(CreateOutput());
     notes_ = job_.notes;
     notes_[kMethodNote] = method_.options().method;
     notes_[kBaseNote] = Fingerprint(method_.base().file());
     method_.set_notes(notes_);
-    if (job_.on_start) RETURN_IF_ERROR(job_.on_start(plan));
+    if (job_.on_start && ranks_.first()) RETURN_IF_ERROR(job_.on_start(plan));
     int64_t step = plan.first_step;
     if (job_.eval_data != nullptr) eval_batches_ = EvalBatches(*job_.eval_data, options_);
     if (step == 0) summary_.eval_loss_before = Evaluate(0);
@@ -151,10 +170,47 @@ class TrainRun {
     if (summary_.seconds > 0)
       summary_.tokens_per_second = static_cast<double>(summary_.n_tokens) / summary_.seconds;
     summary_.output = method_.SavedPath(job_.output);
+    if (ranks_.first()) RETURN_IF_ERROR(WriteSummary());
     return std::move(summary_);
   }
 
+  Status WriteSummary() const {
+    int64_t saved_bytes = 0;
+    std::error_code ec;
+    for (const auto& file : std::filesystem::directory_iterator(job_.output, ec)) {
+      const std::string name = file.path().filename();
+      if (name == "model.gguf" || name.ends_with(".safetensors"))
+        saved_bytes += static_cast<int64_t>(file.file_size(ec));
+    }
+    Json json = {{"method", method_.options().method},
+                 {"base", method_.base().file().path},
+                 {"compute", compute_ == Compute::kInt8 ? "int8" : "f32"},
+                 {"n_parameters", summary_.n_parameters},
+                 {"saved_bytes", saved_bytes},
+                 {"steps", resumed_.step + summary_.steps},
+                 {"tokens", resumed_.n_tokens + summary_.n_tokens},
+                 {"seconds", resumed_.seconds + summary_.seconds},
+                 {"peak_rss_bytes", PeakRssBytes()}};
+    if (summary_.eval_loss) json["eval_loss"] = *summary_.eval_loss;
+    return WriteFileAtomically(job_.output + "/" + kTrainSummaryFile, DumpJson(json, 2) + "\n");
+  }
+
+  // Ranks that were started with other data or options would wait for each other in vain.
+  Status Agree(int64_t first_step) const {
+    Json mine = Key();
+    mine["first_step"] = first_step;
+    mine["seed"] = options_.seed;
+    const std::vector<std::string> keys = ranks_.Gather(DumpJson(mine));
+    for (size_t rank = 1; rank < keys.size(); ++rank) {
+      if (keys[rank] == keys[0]) continue;
+      return MakeError(ErrorCode::kInvalidArgument, "rank {} has other data or options ({}) than rank 0 ({})",
+                       rank, keys[rank], keys[0]);
+    }
+    return {};
+  }
+
   Status Save(int64_t step, std::optional<double> eval_loss) {
+    if (!ranks_.first()) return {};
     if (eval_loss) notes_["thimble.eval_loss"] = fmt::format("{:.6g}", *eval_loss);
     notes_["thimble.steps"] = fmt::format("{}", step);
     method_.set_notes(notes_);
@@ -189,11 +245,22 @@ class TrainRun {
 
   Status PlanMemoryOf(TrainPlan& plan) {
     const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_);
-    plan.memory = memory.plain;
-    plan.memory_checkpointed = memory.checkpointed;
-    if (options_.max_ram > 0 && memory.plain > options_.max_ram) options_.grad_checkpoint = true;
+    const auto fits = [&](int64_t bytes) { return options_.max_ram == 0 || bytes <= options_.max_ram; };
+    if (!fits(memory.plain + memory.integer_gradients)) options_.grad_checkpoint = true;
+    options_.integer_gradients = options_.integer_gradients && memory.integer_gradients > 0 &&
+                                 fits(memory.checkpointed + memory.integer_gradients);
+    double n_without = options_.integer_gradients ? 0 : 1;  // ranks
+    ranks_.Sum({&n_without, 1});
+    options_.integer_gradients = n_without == 0;
+    trainer_.set_integer_gradients(options_.integer_gradients);
+    const int64_t more = options_.integer_gradients ? memory.integer_gradients : 0;
+    plan.memory = memory.plain + more;
+    plan.memory_checkpointed = memory.checkpointed + more;
     plan.checkpoints = options_.grad_checkpoint;
-    if (options_.max_ram == 0 || memory.checkpointed <= options_.max_ram) return {};
+    plan.integer_gradients = options_.integer_gradients;
+    // While there are no activations yet, weights are transposed in memory that these take later.
+    if (plan.integer_gradients) trainer_.MeasureTensors(1, true);
+    if (fits(memory.checkpointed)) return {};
     constexpr double kMegabyte = 1e6;
     return MakeError(
         ErrorCode::kInvalidArgument,
@@ -211,6 +278,7 @@ class TrainRun {
                        DumpJson(state.options));
     }
     for (int64_t i = 0; i < state.step; ++i) feed_.Next();
+    resumed_ = state;
     // The best adapter so far is in that run's folder.
     if (std::filesystem::path(job_.resume).lexically_normal().parent_path() ==
         std::filesystem::path(job_.output).lexically_normal()) {
@@ -223,6 +291,7 @@ class TrainRun {
   Json Key() const {
     Json key = ResumeKey(method_.options(), options_, job_.data, compute_);
     key["teacher"] = job_.teacher != nullptr;
+    key["integer_gradients"] = options_.integer_gradients;
     return key;
   }
 
@@ -251,7 +320,9 @@ class TrainRun {
                                                 .total = static_cast<double>(total_),
                                                 .unit = "steps",
                                                 .note = Note(result.loss)});
-    if (go_on || step + 1 == total_)
+    double n_stopping = go_on ? 0 : 1;
+    ranks_.Sum({&n_stopping, 1});
+    if (n_stopping == 0 || step + 1 == total_)
       return {};  // after the last step, the adapter itself is what is to be saved
     RETURN_IF_ERROR(Checkpoint(step + 1));
     return MakeError(ErrorCode::kCancelled, "interrupted after step {}; go on with --resume {}", step + 1,
@@ -288,9 +359,14 @@ class TrainRun {
   }
 
   Status Checkpoint(int64_t step) {
-    return SaveCheckpoint(
-        CheckpointPath(step), method_, trainer_.optimizer(),
-        {step, options_.seed, Key(), std::isfinite(best_) ? std::optional(best_) : std::nullopt, n_worse_});
+    if (ranks_.first()) {
+      RETURN_IF_ERROR(SaveCheckpoint(
+          CheckpointPath(step), method_, trainer_.optimizer(),
+          {step, options_.seed, Key(), std::isfinite(best_) ? std::optional(best_) : std::nullopt, n_worse_,
+           resumed_.seconds + summary_.seconds, resumed_.n_tokens + summary_.n_tokens}));
+    }
+    if (job_.on_checkpoint) job_.on_checkpoint(CheckpointPath(step));
+    return {};
   }
 
   const TrainJob& job_;
@@ -299,11 +375,13 @@ class TrainRun {
   const ProgressFn& progress_;
   const StepLogFn& log_;
   const Compute compute_;
+  Ranks& ranks_;
   Trainer trainer_;
   BatchFeed feed_;
   std::vector<TrainBatch> eval_batches_;
   TrainSummary summary_;
   AdapterNotes notes_;
+  TrainState resumed_;      // or where there was nothing
   double best_ = INFINITY;  // evaluation loss, with early stopping
   int64_t n_worse_ = 0;     // evaluations since
   int64_t total_ = 0, warmup_ = 0;
@@ -324,7 +402,9 @@ Trainer::Trainer(const Context& ctx, Method& method, const TrainOptions& options
       method_(method),
       options_(options),
       teacher_(teacher),
-      optimizer_(OptimizerFor(method, options.optimizer)) {}
+      optimizer_(OptimizerFor(method, options.optimizer)) {
+  ctx_.integer_gradients = options.integer_gradients;
+}
 
 LossResult Trainer::Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
                          float gradient_scale) {
@@ -342,23 +422,37 @@ LossResult Trainer::Loss(const Context& ctx, const TrainBatch& batch, const Forw
 }
 
 StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning_rate) {
-  StepResult result{.learning_rate = learning_rate};
-  for (const TrainBatch& batch : batches) result.n_labels += batch.n_labels();
-  const uint64_t step_seed =
-      options_.seed * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(optimizer_->n_steps()) * 4096;
+  double n_labels = 0;
+  for (const TrainBatch& batch : batches) n_labels += static_cast<double>(batch.n_labels());
+  ctx_.ranks.Sum({&n_labels, 1});
+  StepResult result{.learning_rate = learning_rate, .n_labels = static_cast<int64_t>(n_labels)};
+  const uint64_t step_seed = options_.seed * 0x2545f4914f6cdd1dull +
+                             static_cast<uint64_t>(optimizer_->n_steps()) * 4096 +
+                             static_cast<uint64_t>(ctx_.ranks.rank()) * 0x9e3779b97f4a7c15ull;
   method_.UpdateAdapter(ctx_);
   for (size_t i = 0; i < batches.size(); ++i) {
-    const double share = static_cast<double>(batches[i].n_labels()) /
-                         static_cast<double>(std::max<int64_t>(1, result.n_labels));
+    if (batches[i].tokens.empty()) continue;
+    const double share = static_cast<double>(batches[i].n_labels()) / std::max(1.0, n_labels);
     const AppliedAdapter applied{&method_.adapter(), 1, static_cast<float>(method_.options().dropout),
                                  step_seed + i};
     Backward(batches[i], applied, options_.grad_checkpoint, share, result);
   }
   method_.PassGradients(ctx_);
+  SumOverRanks(result);
   result.grad_norm = optimizer_->GradNorm();
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
   optimizer_->Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
   return result;
+}
+
+void Trainer::SumOverRanks(StepResult& result) {
+  double sums[] = {result.loss, static_cast<double>(result.n_tokens)};
+  ctx_.ranks.Sum(sums);
+  result.loss = sums[0];
+  result.n_tokens = static_cast<int64_t>(sums[1]);
+  for (const Parameter& p : method_.parameters()) {
+    ctx_.ranks.Sum({p.value.grad(), static_cast<size_t>(p.value.size())});
+  }
 }
 
 void Trainer::Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,
@@ -397,18 +491,29 @@ int64_t Trainer::LogitsBytes(int64_t n_tokens) const {
          static_cast<int64_t>(sizeof(float));
 }
 
+int64_t Trainer::IntegerGradientBytes() const {
+  const Model& model = method_.model();
+  int64_t bytes = thimble::IntegerGradientBytes(ctx_, model.output());
+  for (const Layer& layer : model.layers()) {
+    for (const Weight& w : layer.linear) bytes += thimble::IntegerGradientBytes(ctx_, w);
+  }
+  return bytes;
+}
+
 double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
   method_.UpdateAdapter(ctx_);
   const AppliedAdapter applied{.adapter = &method_.adapter()};
-  double total = 0;
-  int64_t n = 0;
-  for (const TrainBatch& batch : batches) {
+  double sums[] = {0, 0};  // loss, labels
+  for (size_t i = 0; i < batches.size(); ++i) {
+    if (!ctx_.ranks.Takes(static_cast<int64_t>(i))) continue;
+    const TrainBatch& batch = batches[i];
     const LossResult loss =
         Loss(ctx_, batch, {.tokens = batch.tokens, .lengths = batch.lengths, .adapters = {&applied, 1}}, 1);
-    total += loss.mean_loss * static_cast<double>(loss.n_labels);
-    n += loss.n_labels;
+    sums[0] += loss.mean_loss * static_cast<double>(loss.n_labels);
+    sums[1] += static_cast<double>(loss.n_labels);
   }
-  return n > 0 ? total / static_cast<double>(n) : 0;
+  ctx_.ranks.Sum(sums);
+  return sums[1] > 0 ? sums[0] / sums[1] : 0;
 }
 
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,

@@ -33,10 +33,12 @@ struct TrainOptions {
   // Stop after so many evaluations in a row without a smaller loss, and keep the adapter that had the
   // smallest; 0: never.
   int64_t early_stopping_patience = 0;
-  // Checkpoint if the process would take more, and do not start if it would even so; 0: no limit.
+  // Where the process would take more: checkpoint, then do without integer gradients too, and do not start if
+  // even that is too much; 0: no limit.
   int64_t max_ram = 0;
   uint64_t seed = 42;
-  bool grad_checkpoint = false;  // recompute each layer in the backward pass: less memory, a third more time
+  bool grad_checkpoint = false;   // recompute each layer in the backward pass: less memory, a third more time
+  bool integer_gradients = true;  // Context's, where products are integer ones: faster, more memory
 };
 
 struct StepResult {
@@ -60,10 +62,12 @@ class Trainer {
   // model's, else the cross-entropy of the labels.
   Trainer(const Context& ctx, Method& method, const TrainOptions& options, const Teacher* teacher = nullptr);
   // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
+  // Of several ranks, each has a part of it.
   StepResult Step(const std::vector<TrainBatch>& batches, double learning_rate);
-  // Mean loss per label without dropout or gradients.
+  // Mean loss per label without dropout or gradients. Ranks, which have the same batches, share the work.
   double Evaluate(const std::vector<TrainBatch>& batches);
   Optimizer& optimizer() { return *optimizer_; }
+  int n_ranks() const { return ctx_.ranks.size(); }
   // Bytes that tensors take in a forward and backward pass of one sequence of n tokens of which one is
   // learned: when the loss is computed, and at most. Nothing is changed.
   struct TensorUse {
@@ -72,10 +76,15 @@ class Trainer {
   TensorUse MeasureTensors(int64_t n_tokens, bool checkpoint);
   // What the logits of n tokens' loss take at once, with their gradients and the teacher's.
   int64_t LogitsBytes(int64_t n_tokens) const;
+  // As TrainOptions has it, from the next step on; and what it takes where it is on.
+  void set_integer_gradients(bool on) { ctx_.integer_gradients = on; }
+  int64_t IntegerGradientBytes() const;
 
  private:
   void Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,
                 StepResult& result);
+  // The loss and the gradients of all ranks' parts.
+  void SumOverRanks(StepResult& result);
   // At the labelled tokens. Backward adds gradient_scale times its gradient.
   LossResult Loss(const Context& ctx, const TrainBatch& batch, const ForwardInput& input,
                   float gradient_scale);
@@ -93,6 +102,11 @@ std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& opt
 // What happened, for the log, the report and resuming: one JSON object per logged step.
 using StepLogFn = std::function<void(const Json&)>;
 
+// OUTPUT/summary.json: what a finished run was and cost, as JSON: method, base (path), compute, n_parameters,
+// saved_bytes (of what was saved), steps, tokens and seconds (with what was resumed), peak_rss_bytes and, if
+// measured, eval_loss.
+inline constexpr const char* kTrainSummaryFile = "summary.json";
+
 struct TrainSummary {
   std::string output;                                 // as --adapter takes it, or as MODEL
   int64_t steps = 0, n_tokens = 0, n_parameters = 0;  // of this run, without what it resumed
@@ -108,13 +122,14 @@ struct TrainPlan {
   int64_t n_parameters = 0, n_base_parameters = 0;
   int64_t steps_per_epoch = 0, n_steps = 0, warmup_steps = 0;
   int64_t first_step = 0;                       // > 0 where a run is resumed
-  int64_t memory = 0, memory_checkpointed = 0;  // bytes: MemoryPlan
-  bool checkpoints = false;                     // as asked for, or to keep max_ram
+  int64_t memory = 0, memory_checkpointed = 0;  // bytes, without and with checkpointing
+  // As asked for, or as max_ram allows.
+  bool checkpoints = false, integer_gradients = false;
 };
 
 // Trains and writes what was trained to `output` (an adapter in PEFT's format, or a model), with checkpoints
 // in output/checkpoint-N from which `resume` goes on to the same losses. Cancelling (progress returns false)
-// saves a checkpoint first.
+// saves a checkpoint first. Ranks share each batch's examples; the first of them writes and calls on_start.
 struct TrainJob {
   Method& method;
   const Dataset& data;
@@ -126,6 +141,8 @@ struct TrainJob {
   AdapterNotes notes = {};  // what the adapter's file will say beside the method, the base and the losses
   // Called once `output` exists and before anything is computed; its error ends the run.
   std::function<Status(const TrainPlan&)> on_start = {};
+  // Called with the folder of each checkpoint once it is whole.
+  std::function<void(const std::string&)> on_checkpoint = {};
 };
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log);

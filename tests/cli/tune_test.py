@@ -45,6 +45,8 @@ class Tune(harness.ThimbleCase):
         self.assertIn("steps: 30 (6 per epoch)", text)
         self.assertEqual(len(self.log()), 30)
         self.assertLess(self.log()[-1], 0.2 * self.log()[0])
+        self.assertRegex(text, "\nloss: [▁-█]{30}\n")
+        self.assertRegex(text, "\nevaluation loss: █[▁-█]{2}▁\n")
         evaluations = self.log(key="eval_loss")
         self.assertEqual(len(evaluations), 4)  # before, twice on the way, at the end
         self.assertLess(evaluations[-1], 0.2 * evaluations[0])
