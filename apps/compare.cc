@@ -1,9 +1,14 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "apps/common.h"
 #include "apps/scoring.h"
 #include "base/file.h"
 #include "eval/comparison.h"
+#include "eval/record_table.h"
+#include "eval/report.h"
 #include "formats/model_hash.h"
 
 namespace thimble {
@@ -73,7 +78,38 @@ std::string Joined(const std::vector<ComparedModel>& models) {
   return names;
 }
 
+bool IsRecord(const std::string& path) {
+  return std::filesystem::path(path).extension() == ".json";
+}
+
+// What eval has measured already.
+Status CompareRecords(const CompareFlags& flags) {
+  if (!flags.texts.empty() || !flags.reference.empty() || !flags.tasks.empty() ||
+      !flags.record.json.empty() || !flags.record.report.empty()) {
+    return MakeError(
+        ErrorCode::kInvalidArgument,
+        "records of eval are shown as they are, without other flags (thimble report makes a page of "
+        "them)");
+  }
+  std::vector<Json> records;
+  for (const std::string& path : flags.models) {
+    if (!IsRecord(path)) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: models and records cannot be compared together",
+                       path);
+    }
+    ASSIGN_OR_RETURN(Json record, ReadJsonFile(path));
+    RETURN_IF_ERROR(CheckRecord(record, path));
+    if (record.value("kind", "") != "eval") {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: not a record of eval", path);
+    }
+    records.push_back(std::move(record));
+  }
+  fmt::print("{}", RecordTable(records));
+  return {};
+}
+
 Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
+  if (std::ranges::any_of(flags.models, IsRecord)) return CompareRecords(flags);
   if (flags.texts.empty() && flags.tasks.empty()) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "nothing to compare: give --text FILE with --reference R, or --task FILE.jsonl");
@@ -112,7 +148,11 @@ Status RunCompare(const CompareFlags& flags, const std::string& command_line) {
 void AddCompare(CLI::App& app) {
   auto* command = app.add_subcommand("compare", "Hold models against each other and against a reference");
   auto flags = std::make_shared<CompareFlags>();
-  command->add_option("MODEL", flags->models, "GGUF files or Hugging Face folders, or NAME=MODEL")
+  command
+      ->add_option(
+          "MODEL", flags->models,
+          "GGUF files or Hugging Face folders, or NAME=MODEL; or records of eval --json, for a table of "
+          "what was taught how and with which scores")
       ->required();
   command->add_option(
       "--reference", flags->reference,

@@ -77,6 +77,18 @@ Status CheckExactMatch(const Json& match, const std::string& source) {
   return {};
 }
 
+Status CheckTraining(const Json& training, const std::string& source) {
+  if (!training.is_object()) return BadField(source, "training", "an object");
+  for (const char* text : {"method", "base", "compute"}) {
+    if (training.contains(text) && !training[text].is_string()) {
+      return BadField(source, fmt::format("training.{}", text), "a string");
+    }
+  }
+  return CheckNumbersOrNull(training,
+                            {"n_parameters", "saved_bytes", "steps", "tokens", "seconds", "peak_rss_bytes"},
+                            source, "training.");
+}
+
 Status CheckSize(const Json& record, const std::string& source) {
   if (HasNumber(record, "bytes") && record["bytes"].get<double>() > 0) return {};
   return BadField(source, "bytes", "the model's size, a positive number");
@@ -91,6 +103,9 @@ Status CheckEval(const Json& eval, const std::string& source) {
       source));
   const bool has_match = eval.contains("exact_match") && !eval["exact_match"].is_null();
   if (has_match) RETURN_IF_ERROR(CheckExactMatch(eval["exact_match"], source));
+  if (const auto training = eval.find("training"); training != eval.end() && !training->is_null()) {
+    RETURN_IF_ERROR(CheckTraining(*training, source));
+  }
   RETURN_IF_ERROR(CheckRows(eval, "layers", {"module"}, {"layer", "relative_error"}, source));
   RETURN_IF_ERROR(CheckRows(eval, "texts", {"name"}, {"ppl", "ppl_se", "n_tokens"}, source));
   RETURN_IF_ERROR(CheckRows(eval, "tasks", {"name"}, {"total", "acc", "acc_norm"}, source));

@@ -112,6 +112,9 @@ TEST(Report, BadEvaluationsAreNamedWithTheirField) {
   complains("exact_match", 0.9, "exact_match");
   complains("exact_match", {{"correct", 3}, {"total", 2}, {"low", 0}, {"high", 1}}, "exact_match.correct");
   complains("exact_match", {{"correct", 0}, {"total", 0}, {"low", 0}, {"high", 1}}, "exact_match.total");
+  complains("training", 3, "training");
+  complains("training", {{"method", 5}}, "training.method");
+  complains("training", {{"method", "lora"}, {"seconds", "many"}}, "training.seconds");
   complains("layers", 3, "layers");
   complains("layers", Json::array({{{"layer", 0}, {"module", 1}, {"relative_error", 0}}}),
             "layers[0].module");

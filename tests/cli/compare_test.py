@@ -103,6 +103,27 @@ class Compare(harness.ThimbleCase):
                            says=["s.txt", "at least 512"])
         self.thimble_fails("compare", LLAMA, *ok, "--json", "no/such.json", says="no/such")
 
+    def test_records_make_a_table_of_what_was_taught(self):
+        data = self.write("data.jsonl", '{"prompt": "the torch", "completion": " on"}\n' * 4)
+        tune = ["tune", MODELS / "llama", "--data", data, "--threads", 1, "--max-steps", 2]
+        self.thimble(*tune, "-o", "lora", "--rank", 4)
+        self.thimble(*tune, "-o", "full", "--method", "full")
+        for name, args in dict(base=[], lora=["--adapter", "lora"]).items():
+            self.thimble("eval", MODELS / "llama", *args, "--data", data, "--name", name, "--json", f"{name}.json")
+        self.thimble("eval", "full", "--data", data, "--name", "full", "--json", "full.json")
+        header, _, *rows = self.thimble("compare", "base.json", "lora.json", "full.json").splitlines()
+        table = [dict(zip(header.split(" | "), row.split(" | "), strict=True)) for row in rows]
+        self.assertEqual([row["method"].strip() for row in table], ["", "lora", "full"])
+        self.assertEqual([row["base"] for row in table], ["llama"] * 3)
+        self.assertEqual([row["trained"].strip() for row in table], ["", "7424", "96576"])
+        summary = json.loads((self.dir / "lora/summary.json").read_text())
+        self.assertEqual(summary["saved_bytes"], (self.dir / "lora/adapter_model.safetensors").stat().st_size)
+        self.assertEqual(table[1]["saved, MB"], f"{summary['saved_bytes'] / 1e6:.2f}")
+        self.thimble_fails("compare", "base.json", MODELS / "llama", says="cannot be compared together")
+        self.thimble_fails("compare", "base.json", "--task", data, says="without other flags")
+        self.write("other.json", '{"kind": "fit"}')
+        self.thimble_fails("compare", "other.json", says="other.json")
+
 
 if __name__ == "__main__":
     harness.main()

@@ -253,6 +253,42 @@ function TextsSection({ evals }: { evals: NamedEval[] }) {
   );
 }
 
+/** What was taught, and what that took. */
+function TaughtSection({ evals }: { evals: NamedEval[] }) {
+  const shown = evals.flatMap((e) => (e.training ? [{ name: e.name, t: e.training }] : []));
+  if (shown.length === 0) return null;
+  return (
+    <section id="taught">
+      <h2>What was taught</h2>
+      <Table
+        caption="Training that was measured here"
+        headings={[
+          "Model",
+          "Method",
+          "Base",
+          "Trained parameters",
+          "Saved",
+          "Steps",
+          "Tokens",
+          "Minutes",
+          "Peak memory",
+        ]}
+        rows={shown.map(({ name, t }) => [
+          name,
+          { text: t.method ?? NONE },
+          { text: t.base?.split("/").pop() ?? NONE },
+          integer(t.n_parameters),
+          bytes(t.saved_bytes),
+          integer(t.steps),
+          integer(t.tokens),
+          isNumber(t.seconds) ? number(t.seconds / 60) : NONE,
+          bytes(t.peak_rss_bytes),
+        ])}
+      />
+    </section>
+  );
+}
+
 function MatchSection({ evals }: { evals: NamedEval[] }) {
   const shown = evals.flatMap((e) => (e.exact_match ? [{ name: e.name, m: e.exact_match }] : []));
   if (shown.length === 0) return null;
@@ -378,6 +414,7 @@ export function EvalSections({ evals }: { evals: NamedEval[] }) {
       <FiguresSection evals={evals} />
       <TextsSection evals={evals} />
       <TaskSection tasks={tasks} />
+      <TaughtSection evals={evals} />
       <MatchSection evals={evals} />
       <WorstSection models={evals} />
       <LayerSection evals={evals} />

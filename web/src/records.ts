@@ -81,6 +81,19 @@ export interface LayerError {
   relative_error: number;
 }
 
+/** Of the run that made the adapter, or the model. */
+export interface Training {
+  method?: string;
+  base?: string;
+  compute?: string;
+  n_parameters?: Maybe;
+  saved_bytes?: Maybe;
+  steps?: Maybe;
+  tokens?: Maybe;
+  seconds?: Maybe;
+  peak_rss_bytes?: Maybe;
+}
+
 export interface Eval extends Common, Figures {
   kind?: "eval";
   bytes: number;
@@ -94,6 +107,7 @@ export interface Eval extends Common, Figures {
   tasks?: Task[];
   worst?: Worst[];
   exact_match?: ExactMatch | null;
+  training?: Training | null;
   layers?: LayerError[];
 }
 

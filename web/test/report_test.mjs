@@ -82,7 +82,10 @@ before(async () => {
     "answers.jsonl",
     [1, 2, 3].map((i) => JSON.stringify({ prompt: words(3, i, "abc"), completion: "abc" }) + "\n").join(""),
   );
-  thimble("eval", join(MODELS, "llama"), "--data", "answers.jsonl", "-n", 8, "-t", 1, ...out("answers"));
+  const tune = ["tune", join(MODELS, "llama"), "--data", "answers.jsonl", "-o", "taught", "--max-steps", 2, "-t", 1];
+  thimble(...tune);
+  const taught = ["--adapter", "taught", "--data", "answers.jsonl", "-n", 8, "-t", 1];
+  thimble("eval", join(MODELS, "llama"), ...taught, ...out("answers"));
   for (const name of ["fit", "eval", "compare", "tasks", "answers"])
     json[name] = JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8"));
   const evil = structuredClone(json.eval);
@@ -327,6 +330,18 @@ test("eval of free answers", async () => {
   assertShows(near["Macro-F1 (95 %)"], m.macro_f1.score, "macro-F1");
   assertShows(near["BLEU (95 %)"], m.bleu.score, "BLEU");
   assertShows(near["chrF (95 %)"], m.chrf.score, "chrF");
+  await page.close();
+});
+
+test("what was taught", async () => {
+  const page = await open("answers");
+  const [row] = await tableRows(page, "Training that was measured here");
+  const training = json.answers.training;
+  assert.equal(row.Method, "lora");
+  assert.equal(row.Base, "llama");
+  assertShows(row["Trained parameters"], training.n_parameters, "trained parameters");
+  assertShows(row.Steps, 2, "steps");
+  assertShows(row.Tokens, training.tokens, "tokens");
   await page.close();
 });
 
