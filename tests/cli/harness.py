@@ -18,6 +18,7 @@ SMOLLM2 = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHARED = ROOT.parent / "shared"
 ALL_SKIPPED = 77  # SKIP_RETURN_CODE in tests/CMakeLists.txt
 PATIENCE = int(os.environ.get("THIMBLE_TEST_PATIENCE", "1"))  # what time limits are multiplied by, e.g. in an emulator
+not_sanitized = unittest.skipIf(os.environ.get("THIMBLE_SANITIZE"), "a sanitizer takes memory of its own")
 slow_in_an_emulator = unittest.skipIf(PATIENCE > 1, "takes too long in an emulator")
 
 

@@ -63,6 +63,7 @@ class Tune(harness.ThimbleCase):
 
     @harness.needs_smollm2
     @harness.slow_in_an_emulator
+    @harness.not_sanitized
     def test_memory_is_foretold_and_kept(self):
         """A step on 512 tokens of SmolLM2 in 400 MB; what is said before the first step is what is used."""
         data = self.write("long.jsonl", json.dumps(dict(text="the thimble needle thread holds and " * 120)) + "\n")
