@@ -34,10 +34,9 @@ def batches(args, vocab_size):
 
     n = (args.warmup + args.steps) * args.batch_size
     if args.data:
-        from transformers import AutoTokenizer
+        import reference_model
 
-        source = dict(gguf_file=args.model.name) if args.model.is_file() else {}
-        tokenizer = AutoTokenizer.from_pretrained(args.model.parent if source else args.model, **source)
+        tokenizer = reference_model.load_tokenizer(args.model)
         texts = [json.loads(line)["text"] for line in args.data.read_text().splitlines()][:n]
         rows = [tokenizer(t, add_special_tokens=False)["input_ids"][:args.seq_length] for t in texts]
         if len(rows) < n or min(map(len, rows)) < args.seq_length:

@@ -15,7 +15,6 @@ import sys
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import reference_model  # noqa: E402
@@ -48,7 +47,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gguf", type=pathlib.Path)
     args = parser.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(args.gguf.parent, gguf_file=args.gguf.name)
+    tokenizer = reference_model.load_tokenizer(args.gguf)
     # SmolLM2's own tokenizer.json splits digits; Transformers leaves that out when it reads a GGUF.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])

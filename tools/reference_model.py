@@ -3,7 +3,7 @@
 
   reference_model.py MODEL.gguf OUT-DIR        writes the F32 folder, for comparing with our own conversion
 
-Other scripts here import load(). Needs: pip install torch transformers gguf safetensors
+Other scripts here import load() and load_tokenizer(). Needs: pip install torch transformers gguf safetensors
 """
 import argparse
 import pathlib
@@ -27,6 +27,13 @@ def load(path, **options):
     return model.float().eval()
 
 
+def load_tokenizer(path):
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return AutoTokenizer.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+
+
 def logits(model, ids):
     """Float32 [len(ids), vocabulary] of one sequence."""
     with torch.no_grad():
@@ -39,7 +46,7 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     args = parser.parse_args()
     load(args.gguf).save_pretrained(args.out)
-    AutoTokenizer.from_pretrained(args.gguf.parent, gguf_file=args.gguf.name).save_pretrained(args.out)
+    load_tokenizer(args.gguf).save_pretrained(args.out)
     for weights in args.out.glob("*.safetensors"):
         weights.chmod(0o644)
 

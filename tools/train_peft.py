@@ -32,10 +32,9 @@ parser.add_argument("--max-steps", type=int)
 
 def read_examples(args):
     """Token ids, and which of them are learned: the completion and the end of the sequence, as thimble tune learns them."""
-    from transformers import AutoTokenizer
+    import reference_model
 
-    source = dict(gguf_file=args.model.name) if args.model.is_file() else {}
-    tokenizer = AutoTokenizer.from_pretrained(args.model.parent if source else args.model, **source)
+    tokenizer = reference_model.load_tokenizer(args.model)
     examples = []
     for line in args.data.read_text(encoding="utf-8").splitlines():
         pair = json.loads(line)

@@ -114,6 +114,12 @@ class TrainRun {
         feed_(ctx.ranks, job.data, options_) {}
 
   Result<TrainSummary> Run() {
+    if (options_.early_stopping_patience > 0 && (job_.eval_data == nullptr || options_.eval_steps == 0)) {
+      return MakeError(
+          ErrorCode::kInvalidArgument,
+          "early stopping needs data to evaluate and a number of steps between evaluations (--eval-data, "
+          "--eval-steps)");
+    }
     TrainPlan plan = MakePlan();
     total_ = plan.n_steps;
     warmup_ = plan.warmup_steps;
@@ -125,12 +131,6 @@ class TrainRun {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{}: stands at step {} of {}; ask for more steps or epochs", job_.resume,
                        plan.first_step, total_);
-    }
-    if (options_.early_stopping_patience > 0 && (job_.eval_data == nullptr || options_.eval_steps == 0)) {
-      return MakeError(
-          ErrorCode::kInvalidArgument,
-          "early stopping needs data to evaluate and a number of steps between evaluations (--eval-data, "
-          "--eval-steps)");
     }
     RETURN_IF_ERROR(Agree(plan.first_step));
     if (ranks_.first()) RETURN_IF_ERROR(CreateOutput());
