@@ -17,6 +17,7 @@ import gzip
 import json
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tarfile
@@ -99,18 +100,19 @@ def korean_english(folder):
 class Task:
     read: object
     model: str = "smollm2"
-    epochs: float = 1
     batch_size: int = 16
     answer_tokens: int = 16
     most_tests: int = 1000  # of each part, drawn at random; 0: all
 
 
 TASKS = dict(clinc150=Task(clinc150), banking77=Task(banking77), nsmc=Task(nsmc, "gemma", answer_tokens=4),
-             **{"en-de": Task(multi30k("de"), epochs=1, answer_tokens=80, most_tests=0),
-                "en-fr": Task(multi30k("fr"), epochs=1, answer_tokens=80, most_tests=0),
+             **{"en-de": Task(multi30k("de"), answer_tokens=80, most_tests=0),
+                "en-fr": Task(multi30k("fr"), answer_tokens=80, most_tests=0),
                 "ko-en": Task(korean_english, "gemma", answer_tokens=80, most_tests=0)})
 
-# The base's type and how it is taught; None: not at all. Learning rates were chosen on clinc150's validation part.
+# The base's type and how it is taught, for STEPS steps where nothing is said; None: not at all. Learning rates were chosen on
+# clinc150's validation part.
+STEPS = 300
 PEFT = object()
 LORA = ["--rank", 8, "--lora-alpha", 16, "--learning-rate", 2e-3]
 ROWS = {
@@ -119,6 +121,7 @@ ROWS = {
     "lora-8-bit": ("Q8_0", LORA),
     "lora-4-bit": ("IQ4_NL", LORA),
     "lora-3-bit": ("IQ3_XXS", LORA),
+    "lora-epoch": ("IQ4_NL", [*LORA, "--epochs", 1]),
     "dora": ("IQ4_NL", ["--method", "dora", *LORA]),
     "ia3": ("IQ4_NL", ["--method", "ia3", "--learning-rate", 1e-2]),
     "prompt-tuning": ("IQ4_NL", ["--method", "prompt-tuning", "--num-virtual-tokens", 20, "--learning-rate", 3e-2]),
@@ -130,7 +133,11 @@ ROWS = {
 
 def run(*command):
     print("$", *command, file=sys.stderr, flush=True)
-    subprocess.run(list(map(str, command)), check=True)
+    on_interrupt = signal.signal(signal.SIGINT, lambda *_: None)  # the program saves a checkpoint, and says so
+    status = subprocess.run(list(map(str, command))).returncode
+    signal.signal(signal.SIGINT, on_interrupt)
+    if status != 0:
+        sys.exit(status if status > 0 else 1)
 
 
 def write_data(task, args):
@@ -151,7 +158,7 @@ def base_model(task, kind, args):
     path = args.out / f"{task.model}-{kind}.gguf"
     if not path.exists():
         flags = ["--outtype", "f32"] if kind == "F32" else ["--type", kind]
-        run(PROGRAM, "convert" if kind == "F32" else "quantize", original.stdout.strip(), "-o", path, *flags)
+        run(PROGRAM, "convert" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, *flags)
     return path
 
 
@@ -159,11 +166,17 @@ def run_row(task, row, args):
     folder, (kind, flags) = args.out / args.task, ROWS[row]
     base, taught, model, adapter = base_model(task, kind, args), folder / row, None, []
     if flags is not None:
-        if not (taught / "summary.json").exists():
+        summary = taught / "summary.json"
+        if summary.exists() and "--epochs" not in (flags if flags is not PEFT else []):
+            steps = json.loads(summary.read_text())["steps"]
+            if steps != args.max_steps:
+                sys.exit(f"{taught} was trained for {steps} steps, not {args.max_steps}: remove it, or give another --out")
+        if not summary.exists():
             checkpoints = sorted(taught.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
             resume = ["--resume", checkpoints[-1]] if checkpoints else []
-            steps = ["--max-steps", args.max_steps] if args.max_steps else ["--epochs", task.epochs]
-            steps += ["--batch-size", task.batch_size, "--warmup-steps", 20]
+            steps = ["--batch-size", task.batch_size, "--warmup-steps", 20]
+            if flags is PEFT or "--epochs" not in flags:
+                steps += ["--max-steps", args.max_steps]
             if flags is PEFT:
                 run(PEERS / "bin/python", ROOT / "tools/train_peft.py", base, folder / "train.jsonl", taught, *LORA, *steps)
             else:
@@ -195,7 +208,7 @@ def main():
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/tasks")
-    parser.add_argument("--max-steps", type=int, help="instead of the task's epochs")
+    parser.add_argument("--max-steps", type=int, default=STEPS, help="of all rows but lora-epoch (default: %(default)s)")
     args = parser.parse_args()
     if unknown := set(args.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")

@@ -14,7 +14,6 @@ import pathlib
 import sys
 
 import torch
-from tokenizers import pre_tokenizers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import reference_model  # noqa: E402
@@ -48,9 +47,6 @@ def main():
     parser.add_argument("gguf", type=pathlib.Path)
     args = parser.parse_args()
     tokenizer = reference_model.load_tokenizer(args.gguf)
-    # SmolLM2's own tokenizer.json splits digits; Transformers leaves that out when it reads a GGUF.
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     model = reference_model.load(args.gguf)
     items = []
     for line in (TASKS / "choices.jsonl").read_text(encoding="utf-8").splitlines():

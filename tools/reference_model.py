@@ -10,6 +10,7 @@ import pathlib
 
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -31,7 +32,13 @@ def load_tokenizer(path):
     path = pathlib.Path(path)
     if path.is_dir():
         return AutoTokenizer.from_pretrained(path)
-    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    import gguf  # not needed for folders
+    pre = gguf.GGUFReader(path).get_field("tokenizer.ggml.pre")
+    if pre is not None and pre.contents() == "smollm":  # splits digits, which Transformers leaves out of a GGUF's tokenizer
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    return tokenizer
 
 
 def logits(model, ids):
