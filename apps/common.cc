@@ -79,18 +79,18 @@ std::string HumanTime(double seconds) {
 
 }  // namespace
 
-std::function<void()> Runs(std::function<Status()> body) {
-  return [body = std::move(body)] {
+std::function<void()> Runs(std::function<Status()> body, OnCancel on_cancel) {
+  return [body = std::move(body), on_cancel] {
     const Status status = body();
     if (status) return;
     std::fflush(stdout);
     const bool cancelled = status.error().code == ErrorCode::kCancelled;
     if (g_ranks == nullptr) {
       fmt::print(stderr, "thimble: {}\n", status.error().message);
-    } else if (!cancelled) {
+    } else if (!cancelled || on_cancel == OnCancel::kEndAll) {
       // The others may be waiting for this one.
       fmt::print(stderr, "thimble: rank {}: {}\n", g_ranks->rank(), status.error().message);
-      g_ranks->Abort(1);
+      g_ranks->Abort(cancelled ? 130 : 1);
     } else if (g_ranks->first()) {
       fmt::print(stderr, "thimble: {}\n", status.error().message);
     }
@@ -196,7 +196,7 @@ void CalibrationFlags::Add(CLI::App& command) {
 Result<CalibrationOptions> CalibrationFlags::Resolve(std::vector<EvalInput>* inputs) const {
   CalibrationOptions options{.cache_dir = cache};
   if (tokens > 0) options.max_tokens = tokens;
-  options.limits.max_bytes = FreeMemory() / 2;
+  options.limits.max_bytes = FreeMemory() / 2 / static_cast<uint64_t>(LaunchedRanksHere());
   if (!memory.empty()) {
     ASSIGN_OR_RETURN(options.limits.max_bytes, ParseBytes("--calibration-memory", memory));
   }
@@ -250,16 +250,18 @@ void WarnOfAnotherBase(const Adapter& adapter, const Model& model) {
              adapter.name, model.file().path);
 }
 
+std::string AdapterPath(const std::string& flag) {
+  return flag.substr(0, flag.rfind('='));
+}
+
 Result<LoadedAdapters> LoadAdapters(const std::vector<std::string>& paths, const Model& model) {
   LoadedAdapters loaded;
   for (const std::string& text : paths) {
-    std::string path = text;
     float scale = 1;
     if (const size_t equals = text.rfind('='); equals != std::string::npos) {
       ASSIGN_OR_RETURN(scale, ParseScale(text.substr(equals + 1), "--adapter " + text));
-      path = text.substr(0, equals);
     }
-    ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, model));
+    ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(AdapterPath(text), model));
     RETURN_IF_ERROR(CheckScale(adapter, scale));
     WarnOfAnotherBase(adapter, model);
     loaded.adapters.push_back(std::make_unique<Adapter>(std::move(adapter)));

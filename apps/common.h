@@ -44,8 +44,10 @@ void AddLogits(CLI::App& app);
 void AddBench(CLI::App& app);
 void AddDoctor(CLI::App& app);
 
-// Wraps a command's body for CLI11: an error is printed as "thimble: ..." and becomes the exit status.
-std::function<void()> Runs(std::function<Status()> body);
+// Wraps a command's body for CLI11: an error is printed as "thimble: ..." and becomes the exit status. One
+// rank's ends all ranks; so does its cancellation, unless all ranks agree to cancel.
+enum class OnCancel { kEndAll, kAllAgreed };
+std::function<void()> Runs(std::function<Status()> body, OnCancel on_cancel = OnCancel::kEndAll);
 
 // -t/--threads and --compute.
 struct ComputeFlags {
@@ -104,6 +106,8 @@ struct LoadedAdapters {
   std::vector<std::unique_ptr<Adapter>> adapters;
   std::vector<AppliedAdapter> applied;
 };
+// PATH of PATH=SCALE.
+std::string AdapterPath(const std::string& flag);
 // `what` goes into the error.
 Result<float> ParseScale(const std::string& text, const std::string& what);
 // On standard error, where the adapter's notes name another base than the model.

@@ -139,15 +139,16 @@ Status MeasureTasks(const EvalFlags& flags, const std::vector<NamedTask>& tasks,
   return {};
 }
 
-// Of the one adapter, or of a model that was trained whole.
-Result<Json> TrainingOf(const EvalFlags& flags) {
+// Of the one adapter, or of a model that was trained whole; null where no such summary stands beside it.
+Json TrainingOf(const EvalFlags& flags) {
   if (flags.adapters.paths.size() > 1) return Json();
-  std::filesystem::path folder = flags.adapters.paths.empty() ? flags.model : flags.adapters.paths[0];
+  std::filesystem::path folder =
+      flags.adapters.paths.empty() ? flags.model : AdapterPath(flags.adapters.paths[0]);
   std::error_code ec;
   if (!std::filesystem::is_directory(folder, ec)) folder = folder.parent_path();
   const std::string path = folder / kTrainSummaryFile;
-  if (!std::filesystem::exists(path, ec)) return Json();
-  return ReadJsonFile(path);
+  Result<Json> summary = ReadJsonFile(path);
+  return summary && CheckTraining(*summary, path) ? *std::move(summary) : Json();
 }
 
 Status RunEval(const EvalFlags& flags, const std::string& command_line) {
@@ -177,7 +178,7 @@ Status RunEval(const EvalFlags& flags, const std::string& command_line) {
                     .reference = flags.reference,
                     .n_ctx = flags.n_ctx,
                     .data = flags.data};
-  ASSIGN_OR_RETURN(record.training, TrainingOf(flags));
+  record.training = TrainingOf(flags);
   if (record.name.empty()) record.name = std::filesystem::path(flags.model).filename();
   record.inputs.push_back({flags.model, record.size.file_bytes, HashModel(loaded.model->file())});
   if (!flags.texts.empty()) RETURN_IF_ERROR(MeasureTexts(flags, ctx, loaded, adapters, record));

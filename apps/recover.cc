@@ -12,6 +12,7 @@ struct DistilFlags {
   TrainingFlags training;
   CalibrationFlags calibration;
   ComputeFlags compute;
+  double hidden_weight = 0;
 
   DistilFlags() {
     training.options.batch_size = 2;
@@ -22,13 +23,19 @@ struct DistilFlags {
     training.AddRun(command);
     calibration.Add(command);
     compute.Add(command);
+    command
+        .add_option(
+            "--hidden-weight", hidden_weight,
+            "Weight of the last hidden states' error, relative to their size, beside the predictions'")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
   }
   // `what` describes what is trained.
-  Result<RecoverJob> Job(const LoadedModel& loaded, const Teacher& teacher, RunLog& log,
-                         const std::string& what) const {
+  Result<RecoverJob> Job(const LoadedModel& loaded, const Model& teacher, const Adapter* on_teacher,
+                         RunLog& log, const std::string& what) const {
     ASSIGN_OR_RETURN(const CalibrationOptions texts, calibration.Resolve());
     return RecoverJob{.model = *loaded.model,
-                      .teacher = teacher,
+                      .teacher = {teacher, on_teacher, hidden_weight},
                       .tokenizer = *loaded.tokenizer,
                       .chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr,
                       .calibration = texts,
@@ -63,7 +70,7 @@ Status RunRecover(RecoverFlags& f) {
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> teacher, Model::Load(f.teacher));
   RunLog log;
-  ASSIGN_OR_RETURN(RecoverJob job, f.distil.Job(loaded, {*teacher}, log, Describe(f.peft, f.targets)));
+  ASSIGN_OR_RETURN(RecoverJob job, f.distil.Job(loaded, *teacher, nullptr, log, Describe(f.peft, f.targets)));
   job.peft = f.peft;
   ASSIGN_OR_RETURN(const Recovery recovery, Recover(ctx, job, TerminalProgress(), log.OnStep()));
   Print(recovery);
@@ -84,7 +91,7 @@ Status RunRebase(RebaseFlags& f) {
   WarnOfAnotherBase(old, *from);
   ASSIGN_OR_RETURN(const Adapter moved, LoadAdapter(f.adapter, *loaded.model));
   RunLog log;
-  ASSIGN_OR_RETURN(const RecoverJob job, f.distil.Job(loaded, {*from, &old}, log, "the adapter's own"));
+  ASSIGN_OR_RETURN(const RecoverJob job, f.distil.Job(loaded, *from, &old, log, "the adapter's own"));
   ASSIGN_OR_RETURN(const Recovery r, Rebase(ctx, job, moved, TerminalProgress(), log.OnStep()));
   PrintSummary(r.summary);
   fmt::print("\nKL divergence from {} with the adapter, on {} tokens kept to measure by:\n", f.from,

@@ -185,7 +185,7 @@ void AddTune(CLI::App& app) {
       "also learns to repair what rounding costs there; that is faster too, and gradients go back through "
       "them in integers. "
       "Use --compute f32 to compare with other trainers.");
-  command->callback(Runs([flags]() { return Tune(*flags); }));
+  command->callback(Runs([flags]() { return Tune(*flags); }, OnCancel::kAllAgreed));
 }
 
 }  // namespace thimble

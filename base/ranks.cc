@@ -2,8 +2,10 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <initializer_list>
 
 namespace thimble {
 
@@ -16,12 +18,25 @@ Ranks& OneRank() {
   return one;
 }
 
-int LaunchedRanks() {
-  // Open MPI's name, and that of MPICH and Intel MPI.
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
-    if (const char* size = std::getenv(name)) return std::max(1, std::atoi(size));
+namespace {
+
+// Of the first of these variables that is set, or else.
+int FromEnvironment(std::initializer_list<const char*> names, int or_else) {
+  for (const char* name : names) {
+    if (const char* n = std::getenv(name)) return std::max(1, std::atoi(n));
   }
-  return 1;
+  return or_else;
+}
+
+}  // namespace
+
+// Open MPI's name first, then that of MPICH and Intel MPI.
+int LaunchedRanks() {
+  return FromEnvironment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, 1);
+}
+
+int LaunchedRanksHere() {
+  return FromEnvironment({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}, LaunchedRanks());
 }
 
 Result<std::unique_ptr<Ranks>> JoinRanks() {
@@ -36,7 +51,15 @@ Result<std::unique_ptr<Ranks>> JoinRanks() {
                      "Open MPI's headers are, or start one process",
                      LaunchedRanks(), dlerror());
   }
-  return std::unique_ptr<Ranks>(reinterpret_cast<Ranks* (*)()>(join)());
+  std::unique_ptr<Ranks> ranks(reinterpret_cast<Ranks* (*)()>(join)());
+  if (ranks->size() != LaunchedRanks()) {
+    return MakeError(
+        ErrorCode::kUnsupported,
+        "{} processes were started together, but of another MPI than this build's, which sees {}: "
+        "start them with that MPI's mpirun",
+        LaunchedRanks(), ranks->size());
+  }
+  return ranks;
 }
 
 }  // namespace thimble

@@ -37,8 +37,10 @@ Ranks& OneRank();
 
 // How many processes the launcher of this one says that it started together; 1 without a launcher.
 int LaunchedRanks();
+// How many of them are on this machine; all, where the launcher does not say.
+int LaunchedRanksHere();
 // With those, once per process. MPI is loaded only here, so that the program needs none otherwise. Error
-// kUnsupported if it was built without.
+// kUnsupported if it was built without, or with another MPI than the launcher's.
 Result<std::unique_ptr<Ranks>> JoinRanks();
 
 }  // namespace thimble

@@ -75,12 +75,19 @@ Result<double> DivergenceWithoutAdapter(const Context& ctx, const RecoverJob& jo
   return Trainer(ctx, *nothing, job.train, &job.teacher).Evaluate(EvalBatches(data, job.train));
 }
 
-Status CheckVocabulary(const RecoverJob& job) {
+Status CheckTeacher(const RecoverJob& job) {
   const Model& teacher = job.teacher.model;
-  if (teacher.config().vocab_size == job.model.config().vocab_size) return {};
-  return MakeError(ErrorCode::kInvalidArgument, "{} has {} tokens in its vocabulary, {} has {}",
-                   teacher.file().path, teacher.config().vocab_size, job.model.file().path,
-                   job.model.config().vocab_size);
+  const ModelConfig &its = teacher.config(), &mine = job.model.config();
+  if (its.vocab_size != mine.vocab_size) {
+    return MakeError(ErrorCode::kInvalidArgument, "{} has {} tokens in its vocabulary, {} has {}",
+                     teacher.file().path, its.vocab_size, job.model.file().path, mine.vocab_size);
+  }
+  if (job.teacher.hidden_weight > 0 && its.d_model != mine.d_model) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "the hidden states of {} have {} numbers, those of {} have {}", teacher.file().path,
+                     its.d_model, job.model.file().path, mine.d_model);
+  }
+  return {};
 }
 
 Result<Recovery> Distil(const Context& ctx, const RecoverJob& job, const Dataset& data, Method& method,
@@ -107,7 +114,7 @@ Result<Recovery> Distil(const Context& ctx, const RecoverJob& job, const Dataset
 
 Result<Recovery> Recover(const Context& ctx, const RecoverJob& job, const ProgressFn& progress,
                          const StepLogFn& log) {
-  RETURN_IF_ERROR(CheckVocabulary(job));
+  RETURN_IF_ERROR(CheckTeacher(job));
   ASSIGN_OR_RETURN(const Dataset data, DatasetOf(job, TextPurpose::kCalibration));
   ASSIGN_OR_RETURN(
       const CachedCalibration calibrated,
@@ -122,7 +129,7 @@ Result<Recovery> Recover(const Context& ctx, const RecoverJob& job, const Progre
 
 Result<Recovery> Rebase(const Context& ctx, const RecoverJob& job, const Adapter& adapter,
                         const ProgressFn& progress, const StepLogFn& log) {
-  RETURN_IF_ERROR(CheckVocabulary(job));
+  RETURN_IF_ERROR(CheckTeacher(job));
   if (!adapter.is_lora()) {
     return MakeError(ErrorCode::kUnsupported, "{}: only LoRA and rsLoRA adapters can be rebased",
                      adapter.name);

@@ -14,7 +14,7 @@ namespace thimble {
 
 struct RecoverJob {
   const Model& model;  // rounded
-  Teacher teacher;     // of the same vocabulary
+  Teacher teacher;     // of the same vocabulary, and width where hidden states count
   const Tokenizer& tokenizer;
   const ChatTemplate* chat_template = nullptr;
   CalibrationOptions calibration;  // eight documents of ten are learned, one is kept to measure by

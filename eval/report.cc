@@ -77,18 +77,6 @@ Status CheckExactMatch(const Json& match, const std::string& source) {
   return {};
 }
 
-Status CheckTraining(const Json& training, const std::string& source) {
-  if (!training.is_object()) return BadField(source, "training", "an object");
-  for (const char* text : {"method", "base", "compute"}) {
-    if (training.contains(text) && !training[text].is_string()) {
-      return BadField(source, fmt::format("training.{}", text), "a string");
-    }
-  }
-  return CheckNumbersOrNull(training,
-                            {"n_parameters", "saved_bytes", "steps", "tokens", "seconds", "peak_rss_bytes"},
-                            source, "training.");
-}
-
 Status CheckSize(const Json& record, const std::string& source) {
   if (HasNumber(record, "bytes") && record["bytes"].get<double>() > 0) return {};
   return BadField(source, "bytes", "the model's size, a positive number");
@@ -183,6 +171,18 @@ std::string Fill(std::string_view page, const std::vector<std::pair<std::string,
 }
 
 }  // namespace
+
+Status CheckTraining(const Json& training, const std::string& source) {
+  if (!training.is_object()) return BadField(source, "training", "an object");
+  for (const char* text : {"method", "base", "compute"}) {
+    if (training.contains(text) && !training[text].is_string()) {
+      return BadField(source, fmt::format("training.{}", text), "a string");
+    }
+  }
+  return CheckNumbersOrNull(training,
+                            {"n_parameters", "saved_bytes", "steps", "tokens", "seconds", "peak_rss_bytes"},
+                            source, "training.");
+}
 
 Status CheckRecord(const Json& record, const std::string& source) {
   const char* wanted = "as thimble eval, fit or compare writes it with --json";

@@ -26,6 +26,8 @@ struct ReportInput {
 // Whether a report can be drawn from `record`: an object of "kind" eval (also where there is none), fit or
 // compare, with the fields that the page cannot do without. Errors begin with `source` and name the field.
 Status CheckRecord(const Json& record, const std::string& source);
+// Of its part that says how the model was trained.
+Status CheckTraining(const Json& training, const std::string& source);
 // One JSON object per line with "step" and one of "loss" and "eval_loss"; blank lines are skipped. Errors
 // begin with `source` and name the line.
 Result<TuneLog> ParseTuneLog(std::string_view text, const std::string& name, const std::string& source);

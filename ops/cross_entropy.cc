@@ -109,4 +109,34 @@ LossResult LinearKlDivergence(const Context& ctx, const Weight& output, const Te
       });
 }
 
+LossResult HiddenStateError(const Context& ctx, const Tensor& x, const Tensor& teacher_x,
+                            std::span<const int32_t> labels, float gradient_scale) {
+  CHECK(x.rows() == teacher_x.rows() && x.cols() == teacher_x.cols());
+  CHECK(static_cast<int64_t>(labels.size()) == x.rows());
+  LossResult result;
+  std::vector<float> differences(static_cast<size_t>(x.size()));
+  std::vector<double> squares(labels.size());
+  ctx.pool.ParallelFor(x.rows(), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (labels[static_cast<size_t>(i)] < 0) continue;
+      const float* taught = teacher_x.row(i);
+      float* difference = differences.data() + i * x.cols();
+      for (int64_t j = 0; j < x.cols(); ++j) difference[j] = x.row(i)[j] - taught[j];
+      squares[static_cast<size_t>(i)] = static_cast<double>(ctx.kernels.dot(taught, taught, x.cols()));
+    }
+  });
+  for (const double square : squares) result.n_labels += square > 0 ? 1 : 0;
+  for (int64_t i = 0; i < x.rows(); ++i) {
+    const double square = squares[static_cast<size_t>(i)];
+    if (square == 0) continue;
+    const float* difference = differences.data() + i * x.cols();
+    const double share = 1 / (square * static_cast<double>(result.n_labels));
+    result.mean_loss += share * static_cast<double>(ctx.kernels.dot(difference, difference, x.cols()));
+    if (!ctx.Records({x})) continue;
+    ctx.kernels.axpy(2 * gradient_scale * static_cast<float>(share), difference, x.grad() + i * x.cols(),
+                     x.cols());
+  }
+  return result;
+}
+
 }  // namespace thimble

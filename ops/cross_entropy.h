@@ -27,4 +27,9 @@ LossResult LinearKlDivergence(const Context& ctx, const Weight& output, const Te
                               const Weight& teacher_output, const Tensor& teacher_x,
                               std::span<const int32_t> labels, float gradient_scale = 1);
 
+// Likewise the mean over labelled rows of |x - teacher_x|^2 / |teacher_x|^2, of as many columns (Romero et
+// al. 2015, "FitNets"). All-zero rows of teacher_x do not count.
+LossResult HiddenStateError(const Context& ctx, const Tensor& x, const Tensor& teacher_x,
+                            std::span<const int32_t> labels, float gradient_scale = 1);
+
 }  // namespace thimble

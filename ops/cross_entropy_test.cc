@@ -189,6 +189,34 @@ TEST_P(CrossEntropyTest, KlDivergenceAndItsGradient) {
               1e-6);
 }
 
+TEST_P(CrossEntropyTest, HiddenStateErrorAndItsGradient) {
+  ThreadPool pool(2);
+  Context ctx = ContextOn(pool);
+  const Tensor teacher = RandomTensor(5, kWidth, 9), x = RandomTensor(5, kWidth, 4);
+  std::fill_n(teacher.row(3), kWidth, 0.0f);
+  const std::vector<int32_t> labels{0, -1, 2, 0, 1};
+  const auto reference = [&](const std::vector<Matrix>& in) {
+    Matrix loss(1, 1);
+    for (const int64_t i : {0, 2, 4}) {
+      double square = 0, error = 0;
+      for (int64_t j = 0; j < kWidth; ++j) {
+        const double t = teacher.row(i)[j];
+        square += t * t;
+        error += (in[0].at(i, j) - t) * (in[0].at(i, j) - t);
+      }
+      loss.at(0, 0) += error / square / 3;
+    }
+    return loss;
+  };
+  EXPECT_NEAR(HiddenStateError(ctx, x, teacher, labels).mean_loss, reference({ToMatrix(x)}).at(0, 0), 1e-5);
+  Tape tape;
+  ctx.tape = &tape;
+  x.set_requires_grad(true);
+  x.ZeroGrad();
+  EXPECT_EQ(HiddenStateError(ctx, x, teacher, labels, 0.5f).n_labels, 3);
+  ExpectNear(x.grad(), NumericGradient(reference, {ToMatrix(x)}, 0, {0.5}), 1e-5, "gradient");
+}
+
 TEST_P(CrossEntropyTest, NothingLabelled) {
   ThreadPool pool(1);
   const Tensor x = RandomTensor(3, kWidth, 4);

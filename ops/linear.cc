@@ -257,11 +257,10 @@ int64_t ShareOfMany(const Context& ctx, int64_t m) {
 
 }  // namespace
 
-int64_t IntegerGradientBytes(const Context& ctx, const Weight& w) {
-  if (!HasIntegerGradients(ctx, w)) return 0;
-  const int64_t n_groups = (w.n_in + ctx.kernels.packed_rows - 1) / ctx.kernels.packed_rows;
-  return n_groups *
-         static_cast<int64_t>(ctx.kernels.packed_bytes[static_cast<int>(WeightType::kQ8_0)](w.n_out));
+IntegerGradientUse IntegerGradientUseOf(const Context& ctx, const Weight& w, int64_t n_rows) {
+  if (!HasIntegerGradients(ctx, w)) return {};
+  return {static_cast<int64_t>(PackedBytes(ctx, WeightType::kQ8_0, w.n_in, w.n_out)),
+          n_rows * (w.n_out / 32 | 1) * static_cast<int64_t>(sizeof(ActivationBlock))};
 }
 
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,

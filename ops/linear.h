@@ -31,8 +31,12 @@ Weight TrainedWeight(std::string name, const Tensor& weight, const Tensor& bias 
 // [m, n_in] -> [m, n_out]. Backward of a frozen weight, which gives dx only, decodes it a tile at a time, or
 // with Context::integer_gradients rounds dy to int8, as the activations are.
 Tensor Linear(const Context& ctx, const Weight& weight, const Tensor& x);
-// What Context::integer_gradients takes for the weight; 0 where its gradients are not integer products.
-int64_t IntegerGradientBytes(const Context& ctx, const Weight& weight);
+// Bytes that Context::integer_gradients takes for the weight, and more at once for the gradients of n_rows; 0
+// where they are not integer products.
+struct IntegerGradientUse {
+  int64_t packed = 0, at_once = 0;
+};
+IntegerGradientUse IntegerGradientUseOf(const Context& ctx, const Weight& weight, int64_t n_rows);
 // Several weights with the same input, in one pass over the threads: y[i] = weights[i] x.
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
             std::span<Tensor> y);

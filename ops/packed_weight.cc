@@ -16,6 +16,11 @@ constexpr size_t kBytesAtOnce = size_t{128} << 10;
 
 }  // namespace
 
+size_t PackedBytes(const Context& ctx, WeightType type, int64_t n_rows, int64_t n_columns) {
+  const int64_t group_rows = ctx.kernels.packed_rows, n_groups = (n_rows + group_rows - 1) / group_rows;
+  return ctx.kernels.packed_bytes[static_cast<int>(type)](n_columns) * static_cast<size_t>(n_groups);
+}
+
 void PackedWeight::CopyRows(const Weight& w, int64_t first, int64_t n, uint8_t* to) const {
   const size_t bytes = RowBytes(w.type, w.n_in) * static_cast<size_t>(n);
   if (source_ == nullptr) {
@@ -33,7 +38,8 @@ const uint8_t* PackedWeight::Pack(const Context& ctx, WeightType weight_type, in
   const size_t row_bytes = RowBytes(weight_type, n_columns),
                group_bytes = ctx.kernels.packed_bytes[type](n_columns);
   const int64_t group_rows = ctx.kernels.packed_rows, n_groups = (n_rows + group_rows - 1) / group_rows;
-  uint8_t* const packed = arena_->Allocate(group_bytes * static_cast<size_t>(n_groups));
+  const size_t packed_bytes = PackedBytes(ctx, weight_type, n_rows, n_columns);
+  uint8_t* const packed = arena_->Allocate(packed_bytes);
   const size_t source_bytes = row_bytes * static_cast<size_t>(group_rows);  // of a group
   const int64_t grain =
       1 + std::min(static_cast<int64_t>(kBytesAtOnce / source_bytes), n_groups / (4 * ctx.pool.n_threads()));
@@ -52,7 +58,7 @@ const uint8_t* PackedWeight::Pack(const Context& ctx, WeightType weight_type, in
   });
   CHECK(kernels_ == nullptr || kernels_ == &ctx.kernels);
   kernels_ = &ctx.kernels;
-  packed_bytes_ += group_bytes * static_cast<size_t>(n_groups);
+  packed_bytes_ += packed_bytes;
   return packed;
 }
 

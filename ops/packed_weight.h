@@ -15,6 +15,9 @@ namespace thimble {
 
 struct Weight;
 
+// Of a matrix in the tier's layout: groups of ctx.kernels.packed_rows rows, the last one filled up.
+size_t PackedBytes(const Context& ctx, WeightType type, int64_t n_rows, int64_t n_columns);
+
 // Packed when a product first needs them, by all threads; shared by the copies of a Weight. Thread-safe.
 class PackedWeight {
  public:
@@ -35,12 +38,12 @@ class PackedWeight {
   size_t released_bytes() const { return source_ != nullptr ? file_bytes_.load() : 0; }
 
  private:
-  const std::shared_ptr<Arena> arena_;
-  const std::shared_ptr<const MappedFile> source_;
   void Transpose(const Context& ctx, const Weight& weight, uint8_t* to) const;
   const uint8_t* Pack(const Context& ctx, WeightType type, int64_t n_rows, int64_t n_columns,
                       const std::function<void(int64_t first, int64_t n, uint8_t* to)>& copy_rows);
 
+  const std::shared_ptr<Arena> arena_;
+  const std::shared_ptr<const MappedFile> source_;
   std::once_flag once_, transposed_once_;
   const uint8_t *rows_ = nullptr, *transposed_ = nullptr;
   const KernelTable* kernels_ = nullptr;

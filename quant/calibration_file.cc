@@ -127,7 +127,12 @@ Status Write(const Calibration& part, const CalibrationPass& pass, GgufWriter& w
 Status CalibrateToFile(const Context& ctx, const Model& model, std::span<const std::vector<TokenId>> windows,
                        const CalibrationLimits& limits, const std::string& key, const std::string& path,
                        const ProgressFn& progress) {
-  ASSIGN_OR_RETURN(const std::vector<CalibrationPass> passes, PlanPasses(model, limits.max_bytes));
+  uint64_t max_bytes = limits.max_bytes;
+  for (const std::string& theirs :
+       ctx.ranks.Gather(fmt::format("{}", max_bytes))) {  // all need the same passes
+    max_bytes = std::min<uint64_t>(max_bytes, std::strtoull(theirs.c_str(), nullptr, 10));
+  }
+  ASSIGN_OR_RETURN(const std::vector<CalibrationPass> passes, PlanPasses(model, max_bytes));
   const double n_passes = static_cast<double>(passes.size());
   std::optional<GgufWriter> writer;
   for (size_t i = 0; i < passes.size(); ++i) {

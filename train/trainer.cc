@@ -24,6 +24,8 @@ std::unique_ptr<Optimizer> OptimizerFor(const Method& method, const OptimizerOpt
   return MakeOptimizer(std::move(parameters), std::move(rates), options);
 }
 
+constexpr const char* kIntegerGradients = "integer_gradients";  // of a checkpoint's options
+
 // What must not change between a run and its continuation.
 // (More steps are fine; how many there are decides the schedule, but not what the checkpoint holds.)
 Json ResumeKey(const PeftOptions& peft, const TrainOptions& o, const Dataset& data, Compute compute) {
@@ -123,10 +125,10 @@ class TrainRun {
     TrainPlan plan = MakePlan();
     total_ = plan.n_steps;
     warmup_ = plan.warmup_steps;
-    RETURN_IF_ERROR(PlanMemoryOf(plan));
     if (!job_.resume.empty()) {
       ASSIGN_OR_RETURN(plan.first_step, Resume());
     }
+    RETURN_IF_ERROR(PlanMemoryOf(plan));
     if (plan.first_step >= total_ && !job_.resume.empty()) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{}: stands at step {} of {}; ask for more steps or epochs", job_.resume,
@@ -246,14 +248,24 @@ class TrainRun {
   Status PlanMemoryOf(TrainPlan& plan) {
     const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_);
     const auto fits = [&](int64_t bytes) { return options_.max_ram == 0 || bytes <= options_.max_ram; };
-    if (!fits(memory.plain + memory.integer_gradients)) options_.grad_checkpoint = true;
-    options_.integer_gradients = options_.integer_gradients && memory.integer_gradients > 0 &&
-                                 fits(memory.checkpointed + memory.integer_gradients);
+    const bool may_keep = !options_.grad_checkpoint;
+    const bool wanted = options_.integer_gradients;
+    options_.integer_gradients =
+        wanted && memory.integer_gradients > 0 &&
+        ((may_keep && fits(memory.plain + memory.integer_gradients)) ||
+         (!(may_keep && fits(memory.plain)) && fits(memory.checkpointed + memory.integer_gradients)));
     double n_without = options_.integer_gradients ? 0 : 1;  // ranks
     ranks_.Sum({&n_without, 1});
     options_.integer_gradients = n_without == 0;
     trainer_.set_integer_gradients(options_.integer_gradients);
+    if (!job_.resume.empty() && wanted && !options_.integer_gradients) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: was made with gradients by integer products, {}",
+                       job_.resume,
+                       memory.integer_gradients > 0 ? "for which --max-ram is too little here"
+                                                    : "which this processor's kernels do not have");
+    }
     const int64_t more = options_.integer_gradients ? memory.integer_gradients : 0;
+    options_.grad_checkpoint = options_.grad_checkpoint || !fits(memory.plain + more);
     plan.memory = memory.plain + more;
     plan.memory_checkpointed = memory.checkpointed + more;
     plan.checkpoints = options_.grad_checkpoint;
@@ -272,7 +284,13 @@ class TrainRun {
 
   Result<int64_t> Resume() {
     ASSIGN_OR_RETURN(const TrainState state, LoadCheckpoint(job_.resume, method_, trainer_.optimizer()));
-    if (state.seed != options_.seed || DumpJson(state.options) != DumpJson(Key())) {
+    Json mine = Key(), its = state.options;
+    mine.erase(kIntegerGradients);
+    if (its.is_object()) {
+      options_.integer_gradients = its.contains(kIntegerGradients) && its[kIntegerGradients] == true;
+      its.erase(kIntegerGradients);
+    }
+    if (state.seed != options_.seed || DumpJson(its) != DumpJson(mine)) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{}: was made with other data or options ({}); resume with the same ones", job_.resume,
                        DumpJson(state.options));
@@ -290,8 +308,8 @@ class TrainRun {
 
   Json Key() const {
     Json key = ResumeKey(method_.options(), options_, job_.data, compute_);
-    key["teacher"] = job_.teacher != nullptr;
-    key["integer_gradients"] = options_.integer_gradients;
+    key["teacher"] = job_.teacher != nullptr ? Json{{"hidden_weight", job_.teacher->hidden_weight}} : Json();
+    key[kIntegerGradients] = options_.integer_gradients;
     return key;
   }
 
@@ -365,6 +383,8 @@ class TrainRun {
           {step, options_.seed, Key(), std::isfinite(best_) ? std::optional(best_) : std::nullopt, n_worse_,
            resumed_.seconds + summary_.seconds, resumed_.n_tokens + summary_.n_tokens}));
     }
+    double none = 0;
+    ranks_.Sum({&none, 1});  // it is whole when all come here
     if (job_.on_checkpoint) job_.on_checkpoint(CheckpointPath(step));
     return {};
   }
@@ -391,7 +411,7 @@ class TrainRun {
 
 std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& o) {
   std::vector<TrainBatch> batches;
-  for (const auto& examples : DealBatches(data, o.batch_size, true, o.max_seq_length, 0)) {
+  for (const auto& examples : DealBatches(data, 1, true, o.max_seq_length, 0)) {
     batches.push_back(MakeBatch(examples));
   }
   return batches;
@@ -417,6 +437,10 @@ LossResult Trainer::Loss(const Context& ctx, const TrainBatch& batch, const Forw
                                       {.tokens = batch.tokens,
                                        .lengths = batch.lengths,
                                        .adapters = {&applied, applied.adapter != nullptr ? 1u : 0u}});
+  if (ctx.tape != nullptr && teacher_->hidden_weight > 0) {
+    HiddenStateError(ctx, hidden, taught, batch.labels,
+                     gradient_scale * static_cast<float>(teacher_->hidden_weight));
+  }
   return LinearKlDivergence(ctx, output, hidden, teacher_->model.output(), taught, batch.labels,
                             gradient_scale);
 }
@@ -491,13 +515,17 @@ int64_t Trainer::LogitsBytes(int64_t n_tokens) const {
          static_cast<int64_t>(sizeof(float));
 }
 
-int64_t Trainer::IntegerGradientBytes() const {
+int64_t Trainer::IntegerGradientBytes(int64_t n_tokens) const {
   const Model& model = method_.model();
-  int64_t bytes = thimble::IntegerGradientBytes(ctx_, model.output());
+  IntegerGradientUse use = IntegerGradientUseOf(ctx_, model.output(), std::min(n_tokens, kLossRows));
   for (const Layer& layer : model.layers()) {
-    for (const Weight& w : layer.linear) bytes += thimble::IntegerGradientBytes(ctx_, w);
+    for (const Weight& w : layer.linear) {
+      const IntegerGradientUse more = IntegerGradientUseOf(ctx_, w, n_tokens);
+      use.packed += more.packed;
+      use.at_once = std::max(use.at_once, more.at_once);
+    }
   }
-  return bytes;
+  return use.packed + use.at_once;
 }
 
 double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {

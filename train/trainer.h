@@ -33,8 +33,8 @@ struct TrainOptions {
   // Stop after so many evaluations in a row without a smaller loss, and keep the adapter that had the
   // smallest; 0: never.
   int64_t early_stopping_patience = 0;
-  // Where the process would take more: checkpoint, then do without integer gradients too, and do not start if
-  // even that is too much; 0: no limit.
+  // Where the process would take more: do without integer gradients, or checkpoint, which is slower, or both;
+  // and do not start if even that is too much. 0: no limit. A resumed run keeps the gradients that it had.
   int64_t max_ram = 0;
   uint64_t seed = 42;
   bool grad_checkpoint = false;   // recompute each layer in the backward pass: less memory, a third more time
@@ -52,6 +52,9 @@ struct StepResult {
 struct Teacher {
   const Model& model;
   const Adapter* adapter = nullptr;  // on it, or null
+  // Of the error of the last hidden states in the loss that is trained on, beside 1 for the predictions'
+  // divergence; if it is not 0, both models have the same width.
+  double hidden_weight = 0;
 };
 
 // One optimizer step at a time, for tests and for Train().
@@ -59,7 +62,7 @@ class Trainer {
  public:
   // The method's parameters are trained in place.
   // With a teacher, of the same vocabulary, the loss is the KL divergence of its predictions from the
-  // model's, else the cross-entropy of the labels.
+  // model's, else the cross-entropy of the labels. Reported losses are of that alone.
   Trainer(const Context& ctx, Method& method, const TrainOptions& options, const Teacher* teacher = nullptr);
   // The batches of one step together are the batch: gradients are accumulated, weighted by their labels.
   // Of several ranks, each has a part of it.
@@ -68,6 +71,8 @@ class Trainer {
   double Evaluate(const std::vector<TrainBatch>& batches);
   Optimizer& optimizer() { return *optimizer_; }
   int n_ranks() const { return ctx_.ranks.size(); }
+  // Rows of activations that stand before each sequence's own.
+  int64_t n_virtual_tokens() const { return method_.adapter().prompt ? method_.adapter().prompt.rows() : 0; }
   // Bytes that tensors take in a forward and backward pass of one sequence of n tokens of which one is
   // learned: when the loss is computed, and at most. Nothing is changed.
   struct TensorUse {
@@ -78,7 +83,7 @@ class Trainer {
   int64_t LogitsBytes(int64_t n_tokens) const;
   // As TrainOptions has it, from the next step on; and what it takes where it is on.
   void set_integer_gradients(bool on) { ctx_.integer_gradients = on; }
-  int64_t IntegerGradientBytes() const;
+  int64_t IntegerGradientBytes(int64_t n_tokens) const;
 
  private:
   void Backward(const TrainBatch& batch, const AppliedAdapter& applied, bool checkpoint, double share,
@@ -96,7 +101,7 @@ class Trainer {
   int64_t bytes_at_loss_ = 0;
 };
 
-// All examples, for Trainer::Evaluate.
+// All examples, for Trainer::Evaluate; packed to max_seq_length tokens, which take less memory than a step.
 std::vector<TrainBatch> EvalBatches(const Dataset& data, const TrainOptions& options);
 
 // What happened, for the log, the report and resuming: one JSON object per logged step.

@@ -83,12 +83,16 @@ class Mpi(harness.ThimbleCase):
         self.thimble(*self.tune_flags("out", "--epochs", 2, "--resume", "out/checkpoint-5"))
         self.assert_close(self.log("out"), whole, 1e-5)
 
-    def start(self, n, *args):
-        """A run that would take for ever, once its first checkpoint is whole; and the processes of its ranks."""
-        run = subprocess.Popen(self.command(n, *self.tune_flags("out", "--max-steps", 10000000, "--save-steps", 20, *args)),
-                               cwd=self.dir, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, n):
+        """A tune that would take for ever, once its first checkpoint is whole; and the processes of its ranks."""
+        flags = self.tune_flags("out", "--max-steps", 10000000, "--save-steps", 20)
+        return self.start_until(lambda: (self.dir / "out/checkpoint-40").exists(), n, *flags)
+
+    def start_until(self, has_begun, n, *args):
+        run = subprocess.Popen(self.command(n, *args), cwd=self.dir, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120 * harness.PATIENCE
-        while time.monotonic() < deadline and not (self.dir / "out/checkpoint-40").exists():
+        while time.monotonic() < deadline and not has_begun():
             time.sleep(0.05)
         children = pathlib.Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
         ranks = {}
@@ -124,6 +128,22 @@ class Mpi(harness.ThimbleCase):
         self.assertNotEqual(run.returncode, 0)
         self.assertEqual(error.count("interrupted after step"), 1, error)
         self.assertIn(error.split("--resume ")[1].split()[0], [f"out/{self.checkpoints()[-1].name}"])
+
+    def test_an_interrupted_rank_of_eval_ends_all(self):
+        """Also where the other one has done its share and waits."""
+        text = self.write("text.txt", " ".join(WORDS[i * i % len(WORDS)] for i in range(200000)))
+        begun = time.monotonic() + 3
+        run, ranks = self.start_until(lambda: time.monotonic() > begun, 2, "eval", MODEL, "--text", text, "-c", 64, "--threads", 1,
+                                      "--json", "out.json")
+        os.kill(ranks[1], signal.SIGINT)
+        _, error = run.communicate(timeout=60 * harness.PATIENCE)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("thimble: rank 1: interrupted", error)
+        self.assertFalse((self.dir / "out.json").exists())
+
+    def test_a_launcher_of_another_mpi(self):
+        says = "of another MPI than this build's"
+        self.thimble_fails(*self.tune_flags("out"), env=dict(PMI_SIZE="2"), says=says)
 
     def test_ranks_that_do_not_fit_together(self):
         other = self.write("other.jsonl", json.dumps(TEXT[0]) + "\n")

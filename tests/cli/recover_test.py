@@ -45,6 +45,17 @@ class Recover(harness.ThimbleCase):
         self.assertAlmostEqual(same, before, delta=1e-4)
         self.assertAlmostEqual(again, closer, delta=0.02 * closer)
 
+    def test_hidden_states(self):
+        log = lambda out: [json.loads(line) for line in (self.dir / out / "log.jsonl").read_text().splitlines() if "grad_norm" in line]
+        steps = ["--rank", 16, "--max-steps", 30, "--lr", "2e-3"]
+        _, before, start, alone = self.recover(*steps)
+        _, *same, beside = self.recover(*steps, "--hidden-weight", 0.3, out="beside")
+        self.assertEqual(same, [before, start])
+        self.assertNotEqual(log("out")[0]["grad_norm"], log("beside")[0]["grad_norm"])
+        self.assertEqual(log("out")[0]["loss"], log("beside")[0]["loss"])  # of the predictions alone
+        self.assertLess(beside, start)
+        self.assertNotEqual(beside, alone)
+
     def test_a_task_starts_from_it(self):
         self.recover("--rank", 4, "--max-steps", 2)
         data = self.write("data.jsonl", "".join(json.dumps(dict(text=f"torch {i}")) + "\n" for i in range(8)))

@@ -78,10 +78,11 @@ class Tune(harness.ThimbleCase):
             foretold, unit = re.search(r"memory: about ([\d.]+) (MB|GB)", said).groups()
             return said, float(foretold) * (1 if unit == "MB" else 1000), usage.ru_maxrss * 1024 / 1e6
 
-        for args in [[], ["--max-ram", "400MB"]]:
+        for args, checkpoints in ([], False), (["--max-ram", "800MB"], False), (["--max-ram", "400MB"], True):
             said, foretold, used = tune(*args)
             self.assertAlmostEqual(foretold, used, delta=0.1 * used)
-            self.assertEqual("with gradient checkpointing;" in said, bool(args))
+            self.assertEqual(", with gradient checkpointing" in said, checkpoints)
+            self.assertEqual("gradients in F32" in said, bool(args))
         self.assertLess(used, 400)
         said = self.thimble_fails("tune", harness.SMOLLM2, "--data", data, "-o", "no", "--max-ram", "200MB",
                                   says="MB more than --max-ram")
@@ -165,6 +166,32 @@ class Tune(harness.ThimbleCase):
         self.tune_fails("--epochs", 2, "--lora-alpha", 3, "--resume", "out/checkpoint-5", says=["checkpoint-5", "other data or options"])
         self.tune_fails("--resume", "nowhere", says="nowhere")
         self.tune_fails("--epochs", 2, "--resume", "out/checkpoint-5", model=MODELS / "qwen3", says="checkpoint-5")
+
+    def test_a_resumed_run_keeps_the_gradients_it_had(self):
+        self.thimble("quantize", MODEL, "-o", "small.gguf", "--type", "Q4_0", "--pure")
+        tune = lambda *args: self.tune("--epochs", 2, *args, model="small.gguf")
+        tune("--save-steps", 5)
+        whole = self.log()
+        path = self.dir / "out/checkpoint-5/trainer_state.json"
+        state = json.loads(path.read_text())
+        self.assertIs(state["options"]["integer_gradients"], True)
+        tune("--resume", "out/checkpoint-5")
+        self.assertEqual(self.log(), whole)
+        del state["options"]["integer_gradients"]  # as before there were any
+        path.write_text(json.dumps(state))
+        tune("--resume", "out/checkpoint-5")
+        self.assertEqual(self.log()[:6], whole[:6])
+        self.assertNotEqual(self.log()[6:], whole[6:])
+        state["options"]["integer_gradients"] = True
+        path.write_text(json.dumps(state))
+        self.tune_fails("--epochs", 2, "--resume", "out/checkpoint-5", "--max-ram", "1GB", "--compute", "f32", model="small.gguf",
+                        says="other data or options")
+        self.tune("--save-steps", 5, out="plain")  # of an F32 model
+        path = self.dir / "plain/checkpoint-5/trainer_state.json"
+        state = json.loads(path.read_text())
+        state["options"]["integer_gradients"] = True
+        path.write_text(json.dumps(state))
+        self.tune_fails("--resume", "plain/checkpoint-5", says="gradients by integer products, which")
 
     def test_ctrl_c_saves_a_checkpoint(self):
         with subprocess.Popen([harness.PROGRAM, "tune", MODEL, "--data", self.data, "-o", "out", *map(str, FLAGS), "--rank", "4", "--lr", "1e-2",
