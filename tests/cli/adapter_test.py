@@ -8,6 +8,7 @@ import harness
 
 MODELS = harness.ROOT / "tests/golden/models"
 MODEL = MODELS / "llama"
+VOCABULARY = 272
 TEXT = "".join(json.dumps(dict(prompt=f"torch {w}", completion=f"the torch is {w}")) + "\n" for w in ["on", "off", "red", "dim"] * 4)
 
 
@@ -23,9 +24,12 @@ class Adapters(harness.ThimbleCase):
                             "--epochs", 3, "--rank", 4, *args)
 
     def logits(self, model, *args):
-        done = self.run_thimble("logits", model, "--ids", "5,6,7,8,9", "--compute", "f32", "--json", *args)
+        """Of all tokens, in their order; and what is said on standard error."""
+        done = self.run_thimble("logits", model, "--ids", "5,6,7,8,9", "--compute", "f32", "--json", "--top", VOCABULARY, *args)
         self.assertEqual(done.returncode, 0, done.stderr)
-        return json.loads(done.stdout)[0]["logits"], done.stderr
+        last = json.loads(done.stdout)[0]
+        self.assertEqual(len(last["ids"]), VOCABULARY)
+        return [logit for _, logit in sorted(zip(last["ids"], last["logits"]))], done.stderr
 
     def difference(self, a, b):
         return max(abs(x - y) for x, y in zip(a, b))
