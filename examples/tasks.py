@@ -157,8 +157,7 @@ def base_model(task, kind, args):
     original = subprocess.run([sys.executable, ROOT / "tools/fetch_model.py", task.model], check=True, text=True, capture_output=True)
     path = args.out / f"{task.model}-{kind}.gguf"
     if not path.exists():
-        flags = ["--outtype", "f32"] if kind == "F32" else ["--type", kind]
-        run(PROGRAM, "convert" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, *flags)
+        run(PROGRAM, "dequantize" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, "--type", kind)
     return path
 
 
