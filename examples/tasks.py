@@ -165,8 +165,8 @@ def run_row(task, row, args):
     folder, (kind, flags) = args.out / args.task, ROWS[row]
     base, taught, model, adapter = base_model(task, kind, args), folder / row, None, []
     if flags is not None:
-        summary = taught / "summary.json"
-        if summary.exists() and "--epochs" not in (flags if flags is not PEFT else []):
+        summary, counted = taught / "summary.json", flags is PEFT or "--epochs" not in flags
+        if summary.exists() and counted:
             steps = json.loads(summary.read_text())["steps"]
             if steps != args.max_steps:
                 sys.exit(f"{taught} was trained for {steps} steps, not {args.max_steps}: remove it, or give another --out")
@@ -174,7 +174,7 @@ def run_row(task, row, args):
             checkpoints = sorted(taught.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
             resume = ["--resume", checkpoints[-1]] if checkpoints else []
             steps = ["--batch-size", task.batch_size, "--warmup-steps", 20]
-            if flags is PEFT or "--epochs" not in flags:
+            if counted:
                 steps += ["--max-steps", args.max_steps]
             if flags is PEFT:
                 run(PEERS / "bin/python", ROOT / "tools/train_peft.py", base, folder / "train.jsonl", taught, *LORA, *steps)

@@ -248,12 +248,11 @@ class TrainRun {
   Status PlanMemoryOf(TrainPlan& plan) {
     const MemoryPlan memory = PlanMemory(trainer_, job_.data, options_);
     const auto fits = [&](int64_t bytes) { return options_.max_ram == 0 || bytes <= options_.max_ram; };
-    const bool may_keep = !options_.grad_checkpoint;
+    options_.grad_checkpoint = options_.grad_checkpoint || !fits(memory.plain);
+    const int64_t without = options_.grad_checkpoint ? memory.checkpointed : memory.plain;
     const bool wanted = options_.integer_gradients;
     options_.integer_gradients =
-        wanted && memory.integer_gradients > 0 &&
-        ((may_keep && fits(memory.plain + memory.integer_gradients)) ||
-         (!(may_keep && fits(memory.plain)) && fits(memory.checkpointed + memory.integer_gradients)));
+        wanted && memory.integer_gradients > 0 && fits(without + memory.integer_gradients);
     double n_without = options_.integer_gradients ? 0 : 1;  // ranks
     ranks_.Sum({&n_without, 1});
     options_.integer_gradients = n_without == 0;
@@ -265,7 +264,6 @@ class TrainRun {
                                                     : "which this processor's kernels do not have");
     }
     const int64_t more = options_.integer_gradients ? memory.integer_gradients : 0;
-    options_.grad_checkpoint = options_.grad_checkpoint || !fits(memory.plain + more);
     plan.memory = memory.plain + more;
     plan.memory_checkpointed = memory.checkpointed + more;
     plan.checkpoints = options_.grad_checkpoint;
