@@ -28,6 +28,7 @@ void AddAdapter(CLI::App& app);
 void AddQuantize(CLI::App& app);
 void AddFit(CLI::App& app);
 void AddImatrix(CLI::App& app);
+void AddRotate(CLI::App& app);
 void AddDequantize(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddCompare(CLI::App& app);

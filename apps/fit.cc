@@ -60,7 +60,7 @@ Result<FitOptions> OptionsOf(const FitFlags& flags, std::vector<EvalInput>& inpu
   FitOptions options;
   ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve(&inputs));
   options.ram_ctx = flags.ctx_size;
-  options.calibration.limits.max_seconds = 30 * flags.minutes;
+  options.max_seconds = 60 * flags.minutes;
   for (const std::string& name : flags.types) {
     const auto type = ParseWeightType(name);
     if (!type || !Info(*type).quantized) {
@@ -183,7 +183,7 @@ Json TensorsJson(const Fit& fit, const FitResult& r) {
                        {"weights", r.stats.tensors[i].n_weights},
                        {"bytes", chosen.bytes},
                        {"expected_kld", r.tensor_kld[i]},
-                       {"relative_error", r.stats.tensors[i].relative_error()}});
+                       {"relative_error", chosen.relative_error}});
   }
   return tensors;
 }
@@ -298,7 +298,10 @@ void AddFit(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   flags->kv.Add(*command);
-  command->add_option("--minutes", flags->minutes, "Calibrate no longer than half of them")
+  command
+      ->add_option(
+          "--minutes", flags->minutes,
+          "Take about so many: calibrate in half of them at most, and measure what there is time for")
       ->check(CLI::PositiveNumber);
   flags->record.Add(*command);
   command->add_option("-t,--threads", flags->compute.threads, "Threads (default: all processors)")

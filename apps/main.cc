@@ -31,9 +31,10 @@ int main(int argc, char** argv) {
   app.name("thimble");
   app.set_version_flag("--version", THIMBLE_VERSION);
   app.require_subcommand(0, 1);  // at least one is asked for below: CLI11's own check hides an unknown name
-  for (auto add : {AddInspect, AddConvert, AddQuantize, AddFit,        AddImatrix,  AddDequantize, AddEval,
-                   AddCompare, AddReport,  AddTune,     AddRecover,    AddAdapter,  AddRun,        AddChat,
-                   AddBench,   AddDoctor,  AddTokenize, AddDetokenize, AddTemplate, AddLogits}) {
+  for (auto add :
+       {AddInspect, AddConvert, AddQuantize, AddFit,      AddImatrix,    AddDequantize, AddEval,
+        AddRotate,  AddCompare, AddReport,   AddTune,     AddRecover,    AddAdapter,    AddRun,
+        AddChat,    AddBench,   AddDoctor,   AddTokenize, AddDetokenize, AddTemplate,   AddLogits}) {
     add(app);
   }
   // A repeatable option takes one value each time, so that MODEL may follow it.

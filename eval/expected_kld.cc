@@ -112,8 +112,11 @@ Result<TypeChoice> ExpectedKld::SolveForBytes(uint64_t max_bytes) const {
   for (int round = 0; round < kRounds; ++round) {
     ASSIGN_OR_RETURN(TypeChoice choice, thimble::SolveForBytes(CostsAt(level), max_bytes));
     choice.kld = Sum(choice.choice);
-    level = Level(choice.choice);
+    const double its_level = Level(choice.choice);
+    const bool settled = its_level == level;
+    level = its_level;
     if (best.choice.empty() || choice.kld < best.kld) best = std::move(choice);
+    if (settled) break;
   }
   return best;
 }
@@ -155,8 +158,10 @@ Json ExpectedKld::ToJson() const {
   }
   for (const TensorCosts& t : costs_) {
     Json choices = Json::array();
-    for (const TypeCost& c : t.choices)
-      choices.push_back({{"type", Name(c.type)}, {"bytes", c.bytes}, {"kld", c.kld}});
+    for (const TypeCost& c : t.choices) {
+      choices.push_back(
+          {{"type", Name(c.type)}, {"bytes", c.bytes}, {"kld", c.kld}, {"relative_error", c.relative_error}});
+    }
     json["tensors"].push_back({{"name", t.name}, {"choices", choices}});
   }
   return json;
@@ -173,7 +178,8 @@ ExpectedKld ExpectedKld::FromJson(const Json& json) {
     TensorCosts& tensor = expected.costs_.emplace_back(TensorCosts{t.at("name").get<std::string>(), {}});
     for (const Json& c : t.at("choices")) {
       tensor.choices.push_back({ParseWeightType(c.at("type").get<std::string>()).value(),
-                                c.at("bytes").get<uint64_t>(), c.at("kld").get<double>()});
+                                c.at("bytes").get<uint64_t>(), c.at("kld").get<double>(),
+                                c.at("relative_error").get<double>()});
     }
     if (tensor.choices.empty()) throw std::invalid_argument(tensor.name + " has no choices");
   }

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <tuple>
 
+#include "base/clock.h"
 #include "eval/expected_kld.h"
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
 #include "quant/calibrated_rounding.h"
+#include "quant/rounded_tensors.h"
 #include "text/load_tokenizer.h"
 
 namespace thimble {
@@ -20,9 +23,14 @@ constexpr int kMostRounds = 5;   // of choosing again by what was measured
 constexpr double kSlack = 0.97;  // a measured goal is met closely enough
 constexpr double kAim = 0.985;   // of a measured goal: the middle of what is close enough
 constexpr double kLeastFactor = 0.25, kMostFactor = 4;  // of a kind's cost: more is noise
+constexpr int64_t kScoredWindows = 16;                  // of all texts to choose by, and to score on
 constexpr int64_t kBriefWindows = 8;  // of all texts, at least: what differs by kinds shows on few tokens
 constexpr double kCoarseKld = 0.1;    // where factors of kinds are measured; beyond it little adds up
 constexpr int64_t kTopK = 32;         // of the saved reference: within 0.5 % (docs/formats/tref.md)
+// Of the time there is, when costs and factors of kinds are measured.
+constexpr double kCalibratedUntil = 0.5, kCostsUntil = 0.75, kKindsUntil = 0.9;
+constexpr uint64_t kDiskShare =
+    4;  // rounded tensors are kept if they take less than 1 / this of what is free
 constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
 constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
 
@@ -45,6 +53,25 @@ TokenWindows Whole(const std::vector<std::vector<TokenId>>& windows, int64_t n_c
     }
   }
   return whole;
+}
+
+// Of all parts together kScoredWindows, evenly, but one of each at least that has one.
+void LimitWindows(std::vector<Part>& parts, TokenWindows Part::*windows) {
+  std::vector<int64_t> taken(parts.size());
+  int64_t left = kScoredWindows;
+  for (int64_t round = 0, found = 1; found > 0; ++round) {
+    found = 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if ((parts[i].*windows).size() <= round || (left <= 0 && round > 0)) continue;
+      ++taken[i];
+      ++found;
+      --left;
+    }
+  }
+  for (size_t i = 0; i < parts.size(); ++i) {
+    TokenWindows& w = parts[i].*windows;
+    w.tokens.resize(static_cast<size_t>(taken[i] * w.n_ctx));
+  }
 }
 
 std::string KvName(KvTypes kv) {
@@ -71,19 +98,26 @@ PartScore ScoreOf(const std::string& name, const PerplexityResult& r) {
 struct Fit::State {
   const Context& ctx;
   FitOptions options;
-  std::string model_path, key, folder;
+  std::string model_path, folder;
+  std::string calibration_key, key;  // of what the calibration, and what the costs are made from
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   std::vector<Part> parts;
   CalibrationFile calibration;
   ExportPlan plan;
-  ExpectedKld expected;  // of weights
+  std::optional<RoundedTensors> rounded;  // in every type that there is to choose; absent: not kept
+  ExpectedKld expected;                   // of weights
   std::optional<SavedReference> reference;
   double activation_kld = 0;
   std::map<std::string, double> kv_kld;  // by KvName
   uint64_t header_bytes = 0;             // of the file, beside tensors
+  const double begin = Seconds();
 
+  // Seconds until so much of the time is over.
+  double TimeUntil(double share) const {
+    return options.max_seconds > 0 ? begin + share * options.max_seconds - Seconds() : INFINITY;
+  }
   std::string Path(const char* name) const { return folder + "/" + name; }
   Status LoadTexts();
   Status MeasureHeader();
@@ -91,6 +125,8 @@ struct Fit::State {
   Status LoadCostsOrMake(const ProgressFn& progress);
   Status SaveCosts() const;
   bool ReadCosts(const Json& json);
+  Result<std::optional<RoundedTensorsWriter>> BeginRounded(std::span<const WeightType> types) const;
+  void OpenRounded(std::span<const WeightType> types);
 
   // A choice of types and cache, and the divergence that is expected of both.
   struct Candidate {
@@ -114,8 +150,8 @@ struct Fit::State {
   std::vector<KvTypes> Caches() const;  // that the model can have, and the one asked for
   Result<Candidate> Choose(const FitGoal& goal, double allowed_kld) const;
   Result<TypeChoice> ChooseTypes(const FitGoal& goal, KvTypes kv, double allowed_kld) const;
-  Result<FitResult> WriteAndMeasure(const Candidate& candidate, const std::string& path,
-                                    const ProgressFn& progress);
+  Result<FitResult> WriteCandidate(const Candidate& candidate, const std::string& path,
+                                   const ProgressFn& progress);
   uint64_t RamBytes(uint64_t tensor_bytes, KvTypes kv) const;
   Status MeasureTotals(const ProgressFn& progress);
   Result<std::map<std::string, KindFactors>> MeasureKinds(const std::array<std::string, 2>& files,
@@ -140,11 +176,15 @@ Status Fit::State::LoadTexts() {
                      Windows(Deal(text, TextPurpose::kScoring), *tokenizer, chat, options.calibration.n_ctx));
     part.selection = Whole(selection, options.calibration.n_ctx);
     part.scoring = Whole(scoring, options.calibration.n_ctx);
-    const auto n_texts = static_cast<int64_t>(options.calibration.texts.size());
+    parts.push_back(std::move(part));
+  }
+  LimitWindows(parts, &Part::selection);
+  LimitWindows(parts, &Part::scoring);
+  for (Part& part : parts) {
+    const auto n_texts = std::ssize(parts);
     const auto n_brief = std::min(part.selection.size(), (kBriefWindows + n_texts - 1) / n_texts);
     part.brief = part.selection;
     part.brief.tokens.resize(static_cast<size_t>(n_brief * options.calibration.n_ctx));
-    parts.push_back(std::move(part));
   }
   const bool any = std::ranges::any_of(parts, [](const Part& p) { return p.selection.size() > 0; });
   if (!any) {
@@ -214,20 +254,58 @@ bool Fit::State::ReadCosts(const Json& json) {
 }
 
 Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
-  if (const auto json = ReadJsonFile(Path("costs.json"))) {
-    try {
-      if (ReadCosts(*json)) return {};
-    } catch (const std::exception&) {  // a damaged cache is made again
-    }
-  }
   const std::vector<WeightType> types =
       options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
                             : options.types;
-  ASSIGN_OR_RETURN(std::vector<TensorCosts> costs,
-                   MeasureCosts(plan, calibration, types, ctx.pool, progress));
+  if (const auto json = ReadJsonFile(Path("costs.json"))) {
+    try {
+      if (ReadCosts(*json)) {
+        OpenRounded(types);
+        return {};
+      }
+    } catch (const std::exception&) {  // a damaged cache is made again
+    }
+  }
+  std::optional<RoundedTensorsWriter> keep;
+  if (options.max_seconds == 0) {
+    ASSIGN_OR_RETURN(keep, BeginRounded(types));
+  }
+  const double time = options.max_seconds > 0 ? std::max(1.0, TimeUntil(kCostsUntil)) : 0;
+  ASSIGN_OR_RETURN(std::vector<TensorCosts> costs, MeasureCosts(plan, calibration, types, ctx.pool, progress,
+                                                                {time, keep ? &*keep : nullptr}));
+  if (keep) RETURN_IF_ERROR(keep->Finish());
   expected = ExpectedKld(std::move(costs));
+  OpenRounded(types);
   RETURN_IF_ERROR(MeasureTotals(progress));
   return SaveCosts();
+}
+
+// Absent if the disk has little room.
+Result<std::optional<RoundedTensorsWriter>> Fit::State::BeginRounded(
+    std::span<const WeightType> types) const {
+  std::vector<ExportTensor> tensors;
+  for (const ExportTensor& t : plan.tensors) {
+    if (calibration.Has(t.name)) tensors.push_back(t);
+  }
+  std::error_code ec;
+  const std::string path = Path("rounded");
+  std::filesystem::create_directories(path, ec);
+  const auto space = std::filesystem::space(path, ec);
+  if (ec || RoundedTensorsWriter::Bytes(types, tensors) > space.available / kDiskShare) return {};
+  return RoundedTensorsWriter::Create(path, calibration_key, types, tensors);
+}
+
+void Fit::State::OpenRounded(std::span<const WeightType> types) {
+  std::vector<WeightType> held;
+  for (const WeightType type : types) {
+    const auto is_type = [&](const TypeCost& c) { return c.type == type; };
+    const bool any = std::ranges::any_of(expected.costs(), [&](const TensorCosts& t) {
+      return calibration.Has(t.name) && std::ranges::any_of(t.choices, is_type);
+    });
+    if (any) held.push_back(type);
+  }
+  auto opened = RoundedTensors::Open(Path("rounded"), calibration_key, held);
+  if (opened) rounded = std::move(*opened);
 }
 
 // Over all texts.
@@ -315,7 +393,7 @@ Result<std::map<std::string, KindFactors>> Fit::State::MeasureKinds(
   for (const auto& [kind, cost] : costs) {
     done.note = kind;
     done.done += 1;
-    if (cost < least) continue;
+    if (cost < least || TimeUntil(kKindsUntil) < 0) continue;
     exchange(kind);
     for (size_t i = 0; i < 2; ++i) {
       const TemporaryFile file(Path("measured.gguf"), "mixed");
@@ -333,7 +411,9 @@ Result<std::map<std::string, KindFactors>> Fit::State::MeasureKinds(
 
 void Fit::State::SetTypes(const TypeChoice& choice) {
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
-    plan.tensors[i].type = plan.tensors[i].wanted = expected.costs()[i].choices[choice.choice[i]].type;
+    ExportTensor& t = plan.tensors[i];
+    t.type = t.wanted = expected.costs()[i].choices[choice.choice[i]].type;
+    if (const TensorInfo* r = rounded ? rounded->Find(t.name, t.type) : nullptr) t.source = *r;
   }
   // The name of the type that most weights have.
   std::map<WeightType, int64_t> weights;
@@ -478,6 +558,7 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
                                           const FitOptions& options, const ProgressFn& progress) {
   auto state = std::make_unique<State>(State{.ctx = ctx, .options = options, .model_path = model_path});
   State& s = *state;
+  s.options.calibration.limits.max_seconds = kCalibratedUntil * options.max_seconds;
   ASSIGN_OR_RETURN(s.model, Model::Load(model_path));
   ASSIGN_OR_RETURN(s.tokenizer, LoadTokenizer(s.model->file()));
   ASSIGN_OR_RETURN(s.chat_template, LoadChatTemplate(*s.tokenizer, model_path));
@@ -486,10 +567,10 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
   RETURN_IF_ERROR(s.LoadTexts());
   ASSIGN_OR_RETURN(CachedCalibration cached,
                    CalibrateOrLoad(ctx, *s.model, *s.tokenizer, s.chat_template ? &*s.chat_template : nullptr,
-                                   options.calibration, progress));
+                                   s.options.calibration, progress));
   s.calibration = std::move(cached.calibration);
   s.folder = cached.folder;
-  s.key = cached.key;
+  s.key = s.calibration_key = cached.key;
   for (const WeightType type : options.types) s.key += std::string(" ") + Name(type);
   for (const KvTypes kv : s.Caches()) s.key += " " + KvName(kv);
   RETURN_IF_ERROR(s.LoadReferenceOrMake(progress));
@@ -534,8 +615,8 @@ Status Fit::State::CheckParts(const FitGoal& goal) const {
   return {};
 }
 
-Result<FitResult> Fit::State::WriteAndMeasure(const Candidate& candidate, const std::string& path,
-                                              const ProgressFn& progress) {
+Result<FitResult> Fit::State::WriteCandidate(const Candidate& candidate, const std::string& path,
+                                             const ProgressFn& progress) {
   SetTypes(candidate.types);
   FitResult result{.choice = candidate.types,
                    .kv = candidate.kv,
@@ -545,7 +626,6 @@ Result<FitResult> Fit::State::WriteAndMeasure(const Candidate& candidate, const 
                    .file_bytes = candidate.types.bytes + header_bytes,
                    .ram_bytes = RamBytes(candidate.types.bytes, candidate.kv)};
   ASSIGN_OR_RETURN(result.stats, Write(path, progress));
-  ASSIGN_OR_RETURN(result.selection, Score(path, &Part::selection, candidate.kv, progress));
   return result;
 }
 
@@ -569,8 +649,12 @@ Result<FitResult> Fit::Run(const FitGoal& goal, const std::string& out, const Pr
       continue;
     }
     seen.push_back(candidate->types);
-    ASSIGN_OR_RETURN(FitResult result, s.WriteAndMeasure(*candidate, tried.path(), progress));
-    const double share = IsMeasured(goal) ? learned.Update(goal, result.predicted_kld, result.selection) : 1;
+    ASSIGN_OR_RETURN(FitResult result, s.WriteCandidate(*candidate, tried.path(), progress));
+    double share = 1;
+    if (IsMeasured(goal)) {
+      ASSIGN_OR_RETURN(result.selection, s.Score(tried.path(), &Part::selection, result.kv, progress));
+      share = learned.Update(goal, result.predicted_kld, result.selection);
+    }
     nearest = std::min(nearest, share);
     if (share > 1 || (best && result.file_bytes >= best->file_bytes)) continue;
     RETURN_IF_ERROR(tried.RenameTo(kept.path()));
@@ -583,6 +667,9 @@ Result<FitResult> Fit::Run(const FitGoal& goal, const std::string& out, const Pr
                      nearest);
   }
   ASSIGN_OR_RETURN(best->scoring, s.Score(kept.path(), &Part::scoring, best->kv, progress));
+  if (best->scoring.empty() && best->selection.empty()) {
+    ASSIGN_OR_RETURN(best->selection, s.Score(kept.path(), &Part::selection, best->kv, progress));
+  }
   RETURN_IF_ERROR(kept.RenameTo(out));
   return std::move(*best);
 }

@@ -27,6 +27,7 @@ struct FitGoal {
 };
 
 struct FitOptions {
+  double max_seconds = 0;          // about, of Fit::Prepare; 0: as long as it takes. Half at most calibrate
   CalibrationOptions calibration;  // and the texts and windows of all scores
   int64_t ram_ctx = 4096;          // tokens of keys and values that ram_bytes counts
   std::optional<KvTypes> kv;       // absent: chosen with the weights where ram_bytes is given, else F16
@@ -48,7 +49,9 @@ struct FitResult {
   double activation_kld = 0;       // the share of int8 activations
   std::vector<double> tensor_kld;  // the share of each of the plan's tensors
   uint64_t file_bytes = 0, ram_bytes = 0;
-  std::vector<PartScore> selection, scoring;  // all first, then by part
+  // All first, then by part. `selection` is empty where nothing was chosen by measuring it and there is text
+  // to score on.
+  std::vector<PartScore> selection, scoring;
 };
 
 class Fit {

@@ -1,5 +1,9 @@
 #include "quant/calibrated_rounding.h"
 
+#include <cmath>
+
+#include "base/check.h"
+#include "codec/codec.h"
 #include "quant/feedback_rounding.h"
 
 namespace thimble {
@@ -51,9 +55,10 @@ RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, Thre
       };
 }
 
-double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod method,
-                    const LayerStatistics& statistics, const HessianFactor& unscaled, ThreadPool& pool,
-                    int64_t max_rows) {
+RoundingCost MeasureRounding(const ExportTensor& t, WeightType type, RoundingMethod method,
+                             const LayerStatistics& statistics, const HessianFactor& unscaled,
+                             ThreadPool& pool, int64_t max_rows, uint8_t* rounded) {
+  CHECK(rounded == nullptr || max_rows >= t.source.n_rows());
   const int64_t rows = t.source.n_rows(), cols = t.source.row_size();
   const int64_t step = std::max<int64_t>(1, rows / std::max<int64_t>(max_rows, kRoundRows)) * kRoundRows;
   const int64_t groups = (rows + step - 1) / step;  // of kRoundRows rows, every `step` rows
@@ -61,14 +66,19 @@ double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod metho
   const HessianFactor scaled = t.column_scales.empty() ? HessianFactor() : Scaled(unscaled, t);
   const HessianFactor& factor = t.column_scales.empty() ? unscaled : scaled;
   const float* importance = method == RoundingMethod::kImatrix ? factor.importance.data() : nullptr;
-  std::vector<double> costs(static_cast<size_t>(groups));
-  std::vector<float> weights(threads * kRoundRows * static_cast<size_t>(cols));
-  std::vector<uint8_t> rounded(threads * kRoundRows * bytes);
+  struct Sums {
+    double kld = 0, squared_error = 0, squared = 0;
+  };
+  std::vector<Sums> sums(static_cast<size_t>(groups));  // not by thread, so that they don't depend on them
+  std::vector<float> weights(threads * (kRoundRows + 1) * static_cast<size_t>(cols));
+  std::vector<uint8_t> scratch(rounded == nullptr ? threads * kRoundRows * bytes : 0);
   pool.ParallelFor(groups, 1, [&](int64_t begin, int64_t end, int thread) {
-    float* w = weights.data() + static_cast<int64_t>(thread) * kRoundRows * cols;
-    uint8_t* out = rounded.data() + static_cast<size_t>(thread) * kRoundRows * bytes;
+    float* w = weights.data() + static_cast<int64_t>(thread) * (kRoundRows + 1) * cols;
+    float* error = w + kRoundRows * cols;
     for (int64_t group = begin; group < end; ++group) {
       const int64_t first = group * step, n = std::min<int64_t>(kRoundRows, rows - first);
+      uint8_t* out = rounded == nullptr ? scratch.data() + static_cast<size_t>(thread) * kRoundRows * bytes
+                                        : rounded + static_cast<size_t>(first) * bytes;
       for (int64_t i = 0; i < n; ++i) ReadRow(t, first + i, w + i * cols);
       double row_costs[kRoundRows];
       if (method == RoundingMethod::kGptq) {
@@ -76,17 +86,26 @@ double RoundingCost(const ExportTensor& t, WeightType type, RoundingMethod metho
       } else {
         RoundAlone(Kernels(), type, n, w, cols, factor, importance, out, row_costs);
       }
+      Sums& sum = sums[static_cast<size_t>(group)];
       for (int64_t i = 0; i < n; ++i) {
         const size_t row = static_cast<size_t>(first + i);
         const double scale = t.row_scales.empty() ? 1 : t.row_scales[row];
-        costs[static_cast<size_t>(group)] +=
-            0.5 * row_costs[i] * statistics.row_weights[row] / (scale * scale);
+        sum.kld += 0.5 * row_costs[i] * statistics.row_weights[row] / (scale * scale);
+        DecodeRow(type, out + static_cast<size_t>(i) * bytes, error, cols);
+        Kernels().axpy(-1.0f, w + i * cols, error, cols);
+        sum.squared_error += Kernels().dot(error, error, cols);
+        sum.squared += Kernels().dot(w + i * cols, w + i * cols, cols);
       }
     }
   });
-  double sum = 0;
-  for (const double cost : costs) sum += cost;
-  return sum * static_cast<double>(step / kRoundRows);
+  Sums all;
+  for (const Sums& sum : sums) {
+    all.kld += sum.kld;
+    all.squared_error += sum.squared_error;
+    all.squared += sum.squared;
+  }
+  return {all.kld * static_cast<double>(step / kRoundRows),
+          all.squared > 0 ? std::sqrt(all.squared_error / all.squared) : 0};
 }
 
 }  // namespace thimble

@@ -35,11 +35,17 @@ struct Methods {
 // embedding that is not the output) are rounded as kRtn does. `calibration` must outlive the result.
 RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, ThreadPool& pool);
 
-// What rounding the tensor, with its scales, to `type` is expected to cost in KL divergence: half of the sum
-// over rows of row_weights[r] e_r (H + damping) e_r^T, e the error of the weights before scaling. `factor`:
-// of the statistics' Hessian. Estimated from about max_rows rows where there are more.
-double RoundingCost(const ExportTensor& tensor, WeightType type, RoundingMethod method,
-                    const LayerStatistics& statistics, const HessianFactor& factor, ThreadPool& pool,
-                    int64_t max_rows = INT64_MAX);
+struct RoundingCost {
+  double kld = 0;  // expected of the model: half of the sum over rows of row_weights[r] e_r (H + damping)
+                   // e_r^T, e the error of the weights before scaling
+  double relative_error = 0;  // of the weights: root mean square error over root mean square
+};
+
+// Of rounding the tensor, with its scales, to `type`. `factor`: of the statistics' Hessian. Estimated from
+// about max_rows rows where there are more; the rounded rows of all go to `rounded` if it is not null, in the
+// source's order.
+RoundingCost MeasureRounding(const ExportTensor& tensor, WeightType type, RoundingMethod method,
+                             const LayerStatistics& statistics, const HessianFactor& factor, ThreadPool& pool,
+                             int64_t max_rows = INT64_MAX, uint8_t* rounded = nullptr);
 
 }  // namespace thimble

@@ -134,8 +134,8 @@ class MethodChoiceTest : public testing::Test {
       const LayerStatistics s = calibration_.Read(t.name).value();
       const HessianFactor factor = Factorize(pool_, Kernels(), s.hessian).value();
       const auto own = methods_.own.find(t.name);
-      cost += RoundingCost(t, t.type, own != methods_.own.end() ? own->second : methods_.common, s, factor,
-                           pool_);
+      const RoundingMethod method = own != methods_.own.end() ? own->second : methods_.common;
+      cost += MeasureRounding(t, t.type, method, s, factor, pool_).kld;
     }
     return cost;
   }

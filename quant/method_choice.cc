@@ -81,7 +81,7 @@ class Chooser {
       double least = INFINITY;
       choice.methods.push_back(methods[0]);
       for (const RoundingMethod method : methods) {
-        const double cost = RoundingCost(t, t.type, method, m.statistics, m.factor, pool_, max_rows);
+        const double cost = MeasureRounding(t, t.type, method, m.statistics, m.factor, pool_, max_rows).kld;
         if (!(cost < least)) continue;
         least = cost;
         choice.methods.back() = method;

@@ -1,14 +1,23 @@
 #include "quant/sensitivity.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "base/check.h"
+#include "base/clock.h"
 #include "quant/calibrated_rounding.h"
 
 namespace thimble {
+namespace {
+
+constexpr int64_t kFirstRows = 512;
+
+}  // namespace
 
 Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const CalibrationFile& calibration,
                                               std::span<const WeightType> candidates, ThreadPool& pool,
-                                              const ProgressFn& progress) {
+                                              const ProgressFn& progress, const CostOptions& options) {
+  CHECK(options.keep == nullptr || options.max_seconds == 0);
   double done = 0, total = 0;
   const uint64_t alignment = static_cast<uint64_t>(plan.metadata.Int("general.alignment").value_or(32));
   const auto bytes_of = [&](const ExportTensor& t, WeightType type) {
@@ -18,7 +27,17 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
   for (const ExportTensor& t : plan.tensors) {
     if (calibration.Has(t.name)) total += static_cast<double>(t.source.n_elements());
   }
+  double measured = 0;  // weights, of `done`
+  const double begin = Seconds();
+  const auto rows_in_time = [&](const ExportTensor& t) {
+    if (options.max_seconds == 0) return t.source.n_rows();
+    if (done == 0) return kFirstRows;  // which tell the speed
+    const double elapsed = Seconds() - begin;
+    const double share = measured / elapsed * std::max(0.0, options.max_seconds - elapsed) / (total - done);
+    return static_cast<int64_t>(std::min(1.0, share) * static_cast<double>(t.source.n_rows()));
+  };
   std::vector<TensorCosts> all;
+  std::vector<uint8_t> rounded;
   for (const ExportTensor& t : plan.tensors) {
     TensorCosts& costs = all.emplace_back(TensorCosts{t.name, {}});
     const auto fits = [&](WeightType type) { return t.source.row_size() % Info(type).block_size == 0; };
@@ -28,15 +47,25 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
     }
     ASSIGN_OR_RETURN(const LayerStatistics s, calibration.Read(t.name));
     ASSIGN_OR_RETURN(const HessianFactor factor, Factorize(pool, Kernels(), s.hessian));
+    const int64_t rows = std::clamp<int64_t>(rows_in_time(t), 1, t.source.n_rows());
     for (const WeightType type : candidates) {
       if (!fits(type)) continue;
-      costs.choices.push_back(
-          {type, bytes_of(t, type), RoundingCost(t, type, RoundingMethod::kGptq, s, factor, pool)});
+      if (options.keep != nullptr)
+        rounded.resize(static_cast<size_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size()));
+      const RoundingCost cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factor, pool, rows,
+                                                options.keep != nullptr ? rounded.data() : nullptr);
+      if (!std::isfinite(cost.kld + cost.relative_error)) {
+        return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite",
+                         plan.source.path, t.source.name);
+      }
+      costs.choices.push_back({type, bytes_of(t, type), cost.kld, cost.relative_error});
+      if (options.keep != nullptr) RETURN_IF_ERROR(options.keep->Write(type, rounded));
     }
     std::stable_sort(costs.choices.begin(), costs.choices.end(),
                      [](const TypeCost& a, const TypeCost& b) { return a.bytes < b.bytes; });
-    done += static_cast<double>(t.source.n_elements()) * 1e-6;
-    if (progress && !progress({"sensitivity", done, total * 1e-6, "M weights", t.name})) {
+    done += static_cast<double>(t.source.n_elements());
+    measured += static_cast<double>(rows * t.source.row_size());
+    if (progress && !progress({"sensitivity", done * 1e-6, total * 1e-6, "M weights", t.name})) {
       return MakeError(ErrorCode::kCancelled, "sensitivity: cancelled");
     }
   }

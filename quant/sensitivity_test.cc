@@ -106,6 +106,47 @@ TEST_F(SensitivityTest, CostsAreThoseOfTheFile) {
   }
 }
 
+// A file of kept tensors is that of rounding them, also from a folder, whose rows stand in another order.
+TEST_F(SensitivityTest, RoundedTensorsAreKept) {
+  const auto model = GoldenModel("llama_bias_tied");
+  const CalibrationFile calibration = CalibrateModel(*model);
+  ExportPlan plan = Plan(kModelsDirectory + "llama_bias_tied");
+  std::vector<ExportTensor> matrices;
+  std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
+                       [&](const ExportTensor& t) { return calibration.Has(t.name); });
+  auto keep = RoundedTensorsWriter::Create(folder_ / "", "a key", kTypes, matrices);
+  ASSERT_TRUE(keep);
+  const auto costs = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.keep = &*keep});
+  ASSERT_TRUE(costs);
+  ASSERT_TRUE(keep->Finish());
+  const WeightType types[] = {WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kQ5_1};
+  const auto rounded = RoundedTensors::Open(folder_ / "", "a key", types);
+  ASSERT_TRUE(rounded) << rounded.error().message;
+  for (const WeightType type : types) {
+    ExportPlan copied = plan;
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      const TensorInfo* kept = rounded->Find(plan.tensors[i].name, type);
+      ASSERT_EQ(kept != nullptr, calibration.Has(plan.tensors[i].name));
+      if (kept == nullptr) continue;
+      plan.tensors[i].type = copied.tensors[i].type = type;
+      copied.tensors[i].source = *kept;
+    }
+    const std::string a = folder_ / "a.gguf", b = folder_ / "b.gguf";
+    const auto stats = WriteGgufFromPlan(plan, a, pool_, nullptr, "",
+                                         RoundingBy({RoundingMethod::kGptq}, calibration, pool_));
+    ASSERT_TRUE(stats);
+    ASSERT_TRUE(WriteGgufFromPlan(copied, b, pool_, nullptr, ""));
+    EXPECT_EQ(ReadFile(a).value(), ReadFile(b).value()) << Name(type);
+    for (size_t i = 0; i < plan.tensors.size(); ++i) {
+      const auto cost = std::ranges::find((*costs)[i].choices, type, &TypeCost::type);
+      if (cost == (*costs)[i].choices.end()) continue;
+      EXPECT_NEAR(cost->relative_error, stats->tensors[i].relative_error(), 1e-6) << plan.tensors[i].name;
+    }
+  }
+  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "another key", types));
+  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ5_K}));
+}
+
 TEST_F(SensitivityTest, ChoicesAreWhatFits) {
   const auto model = GoldenModel("llama");
   const CalibrationFile calibration = CalibrateModel(*model);
@@ -138,6 +179,27 @@ TEST_F(SensitivityTest, ChoicesAreWhatFits) {
     ASSERT_EQ(t.choices.size(), 1u);
     EXPECT_EQ(t.choices[0].type, WeightType::kF32);
   }
+}
+
+// In no time at all: of each tensor 32 rows at least.
+TEST_F(SensitivityTest, CostsAreEstimatedInTheTimeThereIs) {
+  const auto model = GoldenModel("llama");
+  const CalibrationFile calibration = CalibrateModel(*model);
+  const ExportPlan plan = Plan(kModelsDirectory + "llama");
+  const auto brief = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.max_seconds = 1e-9});
+  const auto plenty = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.max_seconds = 1e9});
+  ASSERT_TRUE(brief && plenty);
+  const auto whole = Costs(plan, calibration);
+  int differ = 0;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    for (size_t k = 0; k < whole[i].choices.size(); ++k) {
+      const double cost = whole[i].choices[k].kld, estimate = (*brief)[i].choices[k].kld;
+      EXPECT_EQ((*plenty)[i].choices[k].kld, cost);
+      EXPECT_TRUE(estimate == cost || (estimate > 0.3 * cost && estimate < 3 * cost)) << whole[i].name;
+      differ += estimate != cost;
+    }
+  }
+  EXPECT_GT(differ, 0);
 }
 
 TEST_F(SensitivityTest, Cancels) {

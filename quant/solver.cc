@@ -75,12 +75,14 @@ Result<TypeChoice> SolveForBytes(std::span<const TensorCosts> tensors, uint64_t 
     }
     next.assign(cost.size(), INFINITY);
     for (size_t c = 0; c < choices.size(); ++c) {
-      for (int64_t u = sizes[i][c]; u <= units; ++u) {
-        const double sum = cost[static_cast<size_t>(u - sizes[i][c])] + choices[c].kld;
-        if (sum < next[static_cast<size_t>(u)]) {
-          next[static_cast<size_t>(u)] = sum;
-          chosen[i][static_cast<size_t>(u)] = static_cast<uint8_t>(c);
-        }
+      const double kld = choices[c].kld, *before = cost.data() - sizes[i][c];
+      double* after = next.data();
+      uint8_t* by = chosen[i].data();
+      for (int64_t u = sizes[i][c]; u <= units; ++u) {  // without branches, so that it is done in lanes
+        const double sum = before[u] + kld;
+        const bool less = sum < after[u];
+        after[u] = less ? sum : after[u];
+        by[u] = less ? static_cast<uint8_t>(c) : by[u];
       }
     }
     cost.swap(next);

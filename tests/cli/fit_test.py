@@ -89,12 +89,12 @@ class Budgets(FitCase):
         data = sum(len(t.data) for t in tensors)
         weights = sum(len(t.data) // 4 for t in read_gguf(self.f32())[1])
         self.assertAlmostEqual(out["bits_per_weight"], 8 * data / weights)
-        for name in "selection", "scoring":
-            self.assertEqual([row["text"] for row in out[name]], ["all", "one", "ko"])
-            rows = out[name]
-            self.assertEqual(rows[0]["tokens"], rows[1]["tokens"] + rows[2]["tokens"])
-            for row in rows:
-                self.assertTrue(0 < row["kld_mean"] < 1 and 0 <= row["top1_agreement"] <= 1 and row["ppl_ratio"] > 0, row)
+        self.assertEqual(out["selection"], [])  # no goal that is measured
+        rows = out["scoring"]
+        self.assertEqual([row["text"] for row in rows], ["all", "one", "ko"])
+        self.assertEqual(rows[0]["tokens"], rows[1]["tokens"] + rows[2]["tokens"])
+        for row in rows:
+            self.assertTrue(0 < row["kld_mean"] < 1 and 0 <= row["top1_agreement"] <= 1 and row["ppl_ratio"] > 0, row)
         self.assertEqual((out["cache_type_k"], out["cache_type_v"]), ("F16", "F16"))
         self.assertIn(f"{TINY} ", out["command"])
         self.assertTrue(out["command"].startswith("thimble fit "))
@@ -103,7 +103,7 @@ class Budgets(FitCase):
         self.assertEqual(sizes, sorted(set(sizes)))
         self.assertEqual(klds, sorted(klds, reverse=True))
         # What is expected of this choice is near what is measured: the solver's bar is 20 %.
-        self.assertLess(abs(out["expected_kld"] / out["selection"][0]["kld_mean"] - 1), 0.2)
+        self.assertLess(abs(out["expected_kld"] / out["scoring"][0]["kld_mean"] - 1), 0.2)
 
     @harness.slow_in_an_emulator
     def test_what_the_report_is_drawn_from(self):
@@ -132,8 +132,9 @@ class Budgets(FitCase):
         said, first = self.fit("--size", "60kB", out="a.gguf")
         folder = re.search(r"kept in (.*)", said)[1]
         self.assertTrue(folder.startswith(str(self.cache)))
-        names = sorted(p.name for p in self.dir.parent.joinpath(folder).iterdir())
-        self.assertEqual(names, ["calibration.gguf", "costs.json", "reference.tref"])
+        folder = self.dir.parent / folder
+        self.assertEqual(sorted(p.name for p in folder.iterdir()), ["calibration.gguf", "costs.json", "reference.tref", "rounded"])
+        self.assertEqual(sorted(p.stem for p in (folder / "rounded").iterdir()), sorted({p["type"] for p in first["types"]}))
         stamps = {p: p.stat().st_mtime_ns for p in self.cache.rglob("*") if p.is_file()}
         _, second = self.fit("--size", "60kB", out="b.gguf")
         self.assertEqual({p: p.stat().st_mtime_ns for p in self.cache.rglob("*") if p.is_file()}, stamps)
@@ -141,17 +142,31 @@ class Budgets(FitCase):
         for key in first.keys() - {"seconds", "output", "command"}:
             self.assertEqual(first[key], second[key], key)
         # Whatever is damaged in it is made again.
-        for name in names:
-            path = self.dir.parent / folder / name
+        for path in [p for p in folder.rglob("*") if p.is_file()]:
             path.write_bytes(path.read_bytes()[:-100])
             self.fit("--size", "60kB", out="b.gguf")
-            self.assertEqual((self.dir / "a.gguf").read_bytes(), (self.dir / "b.gguf").read_bytes(), name)
+            self.assertEqual((self.dir / "a.gguf").read_bytes(), (self.dir / "b.gguf").read_bytes(), path)
+
+    @harness.slow_in_an_emulator
+    def test_in_a_limited_time(self):
+        said, out = self.fit("--size", "60kB", "--minutes", "0.01")
+        self.assertLessEqual(self.size(), 60_000)
+        self.assertFalse(list(self.cache.rglob("rounded")))
+        self.assertGreater(out["scoring"][0]["kld_mean"], 0)
+
+    @harness.slow_in_an_emulator
+    def test_long_texts_are_scored_on_in_part(self):
+        (self.dir.parent / "two.txt").write_text(documents(250, 3, "zyxwvutsrq"))  # 25 of them are to score on
+        _, out = self.fit("--size", "60kB")
+        rows = {row["text"]: row["tokens"] for row in out["scoring"]}
+        self.assertEqual(rows["all"], 16 * 255)
+        self.assertLess(rows["one"], rows["ko"])
 
     @harness.slow_in_an_emulator
     def test_more_bytes_are_better(self):
         klds = []
         for budget in ["55kB", "62kB", "80kB"]:
-            klds.append(self.fit("--size", budget)[1]["selection"][0]["kld_mean"])
+            klds.append(self.fit("--size", budget)[1]["scoring"][0]["kld_mean"])
         self.assertEqual(klds, sorted(klds, reverse=True))
 
     @harness.slow_in_an_emulator

@@ -10,6 +10,8 @@ import type { Fit, Score, Tensor } from "./records";
 export const fitName = (fit: Fit) => fit.name ?? baseName(fit.output ?? "fit");
 const klWithError = (score: Score) => `${number(score.kld_mean, 3)} ± ${number(half95(score.kld_se), 2)}`;
 const allOf = (scores: Score[] | undefined) => scores?.[0];
+// What the file was found to be, best on the text that expectations are of.
+const measuredOf = (fit: Fit) => allOf(fit.selection) ?? allOf(fit.scoring);
 const bitsOf = (t: Tensor) => (8 * t.bytes) / t.weights;
 
 export function fitFindings(fit: Fit): [string, string][] {
@@ -63,7 +65,7 @@ function goalText(fit: Fit) {
 }
 
 function ParetoSection({ fit }: { fit: Fit }) {
-  const measured = allOf(fit.selection);
+  const measured = measuredOf(fit);
   const name = fitName(fit);
   const points: Point[] = (fit.types ?? []).map((t) => ({
     name: t.type,
@@ -300,7 +302,7 @@ function MapSection({ fit }: { fit: Fit }) {
 }
 
 function Made({ fit }: { fit: Fit }) {
-  const measured = allOf(fit.selection);
+  const measured = measuredOf(fit);
   return (
     <Table
       caption="The file"
@@ -309,7 +311,7 @@ function Made({ fit }: { fit: Fit }) {
         "Size",
         "Bits per weight",
         "Expected KL",
-        "Measured, chosen by",
+        fit.selection?.length ? "Measured, chosen by" : "Measured, scored on",
         "Against expected",
         "Memory expected",
         "Cache",

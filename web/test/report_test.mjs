@@ -265,9 +265,9 @@ test("fit: scores, documents, hashes", async () => {
   const page = await open("fit");
   const { fit } = json;
   const rows = await tableRows(page, "Scores");
-  const scores = fit.selection.flatMap((s, i) => [
-    ["chosen by", s],
-    ["scored on", fit.scoring[i]],
+  const scores = fit.scoring.flatMap((s, i) => [
+    ...(fit.selection.length ? [["chosen by", fit.selection[i]]] : []),
+    ["scored on", s],
   ]);
   assert.equal(rows.length, scores.length);
   scores.forEach(([share, score], i) => {
