@@ -75,10 +75,11 @@ Result<TypeChoice> SolveForBytes(std::span<const TensorCosts> tensors, uint64_t 
     }
     next.assign(cost.size(), INFINITY);
     for (size_t c = 0; c < choices.size(); ++c) {
-      const double kld = choices[c].kld, *before = cost.data() - sizes[i][c];
-      double* after = next.data();
-      uint8_t* by = chosen[i].data();
-      for (int64_t u = sizes[i][c]; u <= units; ++u) {  // without branches, so that it is done in lanes
+      const int64_t size = sizes[i][c];
+      const double kld = choices[c].kld, *before = cost.data();
+      double* after = next.data() + std::min(size, units + 1);
+      uint8_t* by = chosen[i].data() + std::min(size, units + 1);
+      for (int64_t u = 0; u <= units - size; ++u) {  // without branches, so that it is done in lanes
         const double sum = before[u] + kld;
         const bool less = sum < after[u];
         after[u] = less ? sum : after[u];
