@@ -107,7 +107,8 @@ function ParetoSection({ fit }: { fit: Fit }) {
         limits={limitsOf(fit)}
         caption={
           `Lower and to the left is better. ${number(fit.activation_kld, 2)} nats of each value come from int8 activations, ` +
-          "whatever the weights' types. Measured on the text kept to choose by, with a 95 % interval; expected values are sums of " +
+          `whatever the weights' types. Measured on the text kept to ${fit.selection?.length ? "choose by" : "score on"}, with a 95 % ` +
+          "interval; expected values are sums of " +
           "what each matrix costs, corrected by measurements along the line."
         }
       />
@@ -156,7 +157,7 @@ function ScoreSection({ fit }: { fit: Fit }) {
         {texts.length > 0 &&
           ` Of ${count(total("calibration") + total("selection") + total("scoring"), "document")}: ${integer(total("calibration"))} ` +
             `to calibrate on (as far as the limit of tokens goes), ${integer(total("selection"))} to choose by, ` +
-            `${integer(total("scoring"))} to score on.`}
+            `${integer(total("scoring"))} to score on (as far as the windows of tokens go that count).`}
       </p>
       <Intervals
         title="KL divergence from the original on each text, with 95 % intervals"
