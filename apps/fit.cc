@@ -299,9 +299,9 @@ void AddFit(CLI::App& app) {
       ->capture_default_str();
   flags->kv.Add(*command);
   command
-      ->add_option(
-          "--minutes", flags->minutes,
-          "Take about so many: calibrate in half of them at most, and measure what there is time for")
+      ->add_option("--minutes", flags->minutes,
+                   "Calibrate in half of them at most, and measure costs in the rest; original and file are "
+                   "scored all the same")
       ->check(CLI::PositiveNumber);
   flags->record.Add(*command);
   command->add_option("-t,--threads", flags->compute.threads, "Threads (default: all processors)")

@@ -50,10 +50,16 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
     const int64_t rows = std::clamp<int64_t>(rows_in_time(t), 1, t.source.n_rows());
     for (const WeightType type : candidates) {
       if (!fits(type)) continue;
-      if (options.keep != nullptr)
-        rounded.resize(static_cast<size_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size()));
-      const RoundingCost cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factor, pool, rows,
-                                                options.keep != nullptr ? rounded.data() : nullptr);
+      RoundingCost cost;
+      if (type == t.source.type) {  // copied
+        rounded.assign(t.source.bytes.begin(), t.source.bytes.end());
+      } else {
+        rounded.resize(options.keep == nullptr
+                           ? 0
+                           : static_cast<size_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size()));
+        cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factor, pool, rows,
+                               options.keep != nullptr ? rounded.data() : nullptr);
+      }
       if (!std::isfinite(cost.kld + cost.relative_error)) {
         return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite",
                          plan.source.path, t.source.name);

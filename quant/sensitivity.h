@@ -29,7 +29,7 @@ struct CostOptions {
 };
 
 // Of every tensor of the plan: types of `candidates` whose blocks fit its rows where it has statistics; where
-// none fits, or it has none, the type that it has. Rounds every tensor with every type, with feedback.
+// none fits, or it has none, the type that it has. Rounds every tensor with every other type, with feedback.
 // Errors: kCorrupt, a weight is not finite; kCancelled.
 Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const CalibrationFile& calibration,
                                               std::span<const WeightType> candidates, ThreadPool& pool,

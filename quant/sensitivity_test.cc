@@ -147,6 +147,32 @@ TEST_F(SensitivityTest, RoundedTensorsAreKept) {
   EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ5_K}));
 }
 
+// What is in the type already stays bit for bit, and costs nothing.
+TEST_F(SensitivityTest, ATypeThatATensorHasIsCopied) {
+  ExportPlan plan = Plan(kModelsDirectory + "llama");
+  ASSERT_TRUE(ApplyMix({.type = "Q8_0", .pure = true}, plan));
+  const std::string source = folder_ / "q8.gguf";
+  ASSERT_TRUE(WriteGgufFromPlan(plan, source, pool_, nullptr, ""));
+  const auto model = LoadModelOrDie(source);
+  const CalibrationFile calibration = CalibrateModel(*model);
+  plan = Plan(source);
+  std::vector<ExportTensor> matrices;
+  std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
+                       [&](const ExportTensor& t) { return calibration.Has(t.name); });
+  auto keep = RoundedTensorsWriter::Create(folder_ / "", "a key", kTypes, matrices);
+  ASSERT_TRUE(keep);
+  const auto costs = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.keep = &*keep});
+  ASSERT_TRUE(costs && keep->Finish());
+  const auto rounded = RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ8_0}).value();
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const ExportTensor& t = plan.tensors[i];
+    if (!calibration.Has(t.name)) continue;
+    EXPECT_TRUE(std::ranges::equal(rounded.Find(t.name, WeightType::kQ8_0)->bytes, t.source.bytes)) << t.name;
+    for (const TypeCost& c : (*costs)[i].choices)
+      EXPECT_EQ(c.kld == 0, c.type == WeightType::kQ8_0) << t.name;
+  }
+}
+
 TEST_F(SensitivityTest, ChoicesAreWhatFits) {
   const auto model = GoldenModel("llama");
   const CalibrationFile calibration = CalibrateModel(*model);
