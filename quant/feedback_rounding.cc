@@ -479,12 +479,40 @@ void Tile::Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double
   }
 }
 
+// Squared relative errors of what lies on a grid: F16, to which a dequantized model may have been rounded,
+// leaves 1e-7. Of a row; a block of it may be further off.
+constexpr double kOnGrid = 1e-6, kBlockOnGrid = 1e-4;
+
+// Whether the n weights, rounded alone, stay what they are.
+bool StaysOnGrid(WeightType type, const float* w, int64_t n, double limit, uint8_t* out, float* value) {
+  EncodeRow(type, w, out, n, nullptr);
+  DecodeRow(type, out, value, n);
+  double error = 0, sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    error += (static_cast<double>(w[i]) - value[i]) * (static_cast<double>(w[i]) - value[i]);
+    sum += static_cast<double>(w[i]) * w[i];
+  }
+  return error <= limit * sum;
+}
+
 }  // namespace
 
 void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
                        const HessianFactor& factor, uint8_t* out, double* costs) {
   CHECK(rows > 0 && rows <= kRows && factor.n % Info(type).block_size == 0);
   Tile(kernels, type, factor).Round(rows, w, ldw, out, costs);
+  const size_t bytes = RowBytes(type, factor.n);
+  std::vector<uint8_t> alone(bytes);
+  std::vector<float> value(static_cast<size_t>(factor.n));
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = w + r * ldw;
+    if (!StaysOnGrid(type, row, Info(type).block_size, kBlockOnGrid, alone.data(), value.data()) ||
+        !StaysOnGrid(type, row, factor.n, kOnGrid, alone.data(), value.data())) {
+      continue;
+    }
+    std::memcpy(out + static_cast<size_t>(r) * bytes, alone.data(), bytes);
+    costs[r] = 0;
+  }
 }
 
 void RoundAlone(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,

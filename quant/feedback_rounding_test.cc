@@ -132,6 +132,39 @@ TEST_P(FeedbackRoundingTest, CostsWhatItSaysAndLessThanRoundingAlone) {
   EXPECT_LT(with_feedback, (book ? 1.001 : 0.4) * alone);
 }
 
+// Weights of a model that was quantized once, and written in F16 since.
+TEST_P(FeedbackRoundingTest, StaysOnAGrid) {
+  const Inputs& in = SharedInputs();
+  const WeightType type = GetParam();
+  const size_t row_bytes = RowBytes(type, kColumns);
+  std::vector<uint8_t> once(row_bytes), again(row_bytes * kRoundRows), half(2 * kColumns);
+  std::vector<float> w(kRoundRows * kColumns), value(kColumns);
+  for (int64_t row = 0; row < kRoundRows; ++row) {
+    float* x = w.data() + row * kColumns;
+    EncodeRow(type, in.w.data() + row * kColumns, once.data(), kColumns, nullptr);
+    DecodeRow(type, once.data(), x, kColumns);
+    EncodeRow(WeightType::kF16, x, half.data(), kColumns, nullptr);
+    DecodeRow(WeightType::kF16, half.data(), x, kColumns);
+  }
+  double costs[kRoundRows];
+  RoundWithFeedback(Kernels(), type, kRoundRows, w.data(), kColumns, in.factor, again.data(), costs);
+  int stayed = 0;
+  for (int64_t row = 0; row < kRoundRows; ++row) {
+    DecodeRow(type, again.data() + static_cast<size_t>(row) * row_bytes, value.data(), kColumns);
+    double error = 0, sum = 0;
+    for (int64_t i = 0; i < kColumns; ++i) {
+      const double x = w[static_cast<size_t>(row * kColumns + i)], e = x - value[static_cast<size_t>(i)];
+      error += e * e;
+      sum += x * x;
+    }
+    if (costs[row] == 0) {
+      EXPECT_LT(error, 1.01e-6 * sum) << row;
+    }
+    stayed += costs[row] == 0;
+  }
+  EXPECT_GE(stayed, kRoundRows / 2);  // a search for scales may miss some grids
+}
+
 std::vector<WeightType> QuantizedTypes() {
   std::vector<WeightType> types;
   for (const WeightTypeInfo& info : AllWeightTypes()) {
