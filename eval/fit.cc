@@ -29,8 +29,8 @@ constexpr double kCoarseKld = 0.1;    // where factors of kinds are measured; be
 constexpr int64_t kTopK = 32;         // of the saved reference: within 0.5 % (docs/formats/tref.md)
 // Of the time there is, when costs and factors of kinds are measured.
 constexpr double kCalibratedUntil = 0.5, kCostsUntil = 0.75, kKindsUntil = 0.9;
-constexpr uint64_t kDiskShare =
-    4;  // rounded tensors are kept if they take less than 1 / this of what is free
+// Rounded tensors are kept if they take less than 1 / this of what is free on the disk.
+constexpr uint64_t kDiskShare = 4;
 constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
 constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
 
@@ -125,6 +125,7 @@ struct Fit::State {
   Status LoadCostsOrMake(const ProgressFn& progress);
   Status SaveCosts() const;
   bool ReadCosts(const Json& json);
+  std::vector<ExportTensor> Matrices() const;  // that were calibrated
   Result<std::optional<RoundedTensorsWriter>> BeginRounded(std::span<const WeightType> types) const;
   void OpenRounded(std::span<const WeightType> types);
 
@@ -280,31 +281,27 @@ Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
   return SaveCosts();
 }
 
+std::vector<ExportTensor> Fit::State::Matrices() const {
+  std::vector<ExportTensor> matrices;
+  std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
+                       [&](const ExportTensor& t) { return calibration.Has(t.name); });
+  return matrices;
+}
+
 // Absent if the disk has little room.
 Result<std::optional<RoundedTensorsWriter>> Fit::State::BeginRounded(
     std::span<const WeightType> types) const {
-  std::vector<ExportTensor> tensors;
-  for (const ExportTensor& t : plan.tensors) {
-    if (calibration.Has(t.name)) tensors.push_back(t);
-  }
+  const std::vector<ExportTensor> matrices = Matrices();
   std::error_code ec;
   const std::string path = Path("rounded");
   std::filesystem::create_directories(path, ec);
   const auto space = std::filesystem::space(path, ec);
-  if (ec || RoundedTensorsWriter::Bytes(types, tensors) > space.available / kDiskShare) return {};
-  return RoundedTensorsWriter::Create(path, calibration_key, types, tensors);
+  if (ec || RoundedTensorsWriter::Bytes(types, matrices) > space.available / kDiskShare) return {};
+  return RoundedTensorsWriter::Create(path, calibration_key, types, matrices);
 }
 
 void Fit::State::OpenRounded(std::span<const WeightType> types) {
-  std::vector<WeightType> held;
-  for (const WeightType type : types) {
-    const auto is_type = [&](const TypeCost& c) { return c.type == type; };
-    const bool any = std::ranges::any_of(expected.costs(), [&](const TensorCosts& t) {
-      return calibration.Has(t.name) && std::ranges::any_of(t.choices, is_type);
-    });
-    if (any) held.push_back(type);
-  }
-  auto opened = RoundedTensors::Open(Path("rounded"), calibration_key, held);
+  auto opened = RoundedTensors::Open(Path("rounded"), calibration_key, types, Matrices());
   if (opened) rounded = std::move(*opened);
 }
 

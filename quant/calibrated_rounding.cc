@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "codec/codec.h"
 #include "quant/feedback_rounding.h"
+#include "quant/squared_sums.h"
 
 namespace thimble {
 namespace {
@@ -92,9 +93,9 @@ RoundingCost MeasureRounding(const ExportTensor& t, WeightType type, RoundingMet
         const double scale = t.row_scales.empty() ? 1 : t.row_scales[row];
         sum.kld += 0.5 * row_costs[i] * statistics.row_weights[row] / (scale * scale);
         DecodeRow(type, out + static_cast<size_t>(i) * bytes, error, cols);
-        Kernels().axpy(-1.0f, w + i * cols, error, cols);
-        sum.squared_error += Kernels().dot(error, error, cols);
-        sum.squared += Kernels().dot(w + i * cols, w + i * cols, cols);
+        const SquaredSums squared = MeasureSquaredSums(Kernels(), w + i * cols, error, cols);
+        sum.squared_error += squared.error;
+        sum.squared += squared.sum;
       }
     }
   });

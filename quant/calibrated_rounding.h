@@ -16,11 +16,6 @@ enum class RoundingMethod {
 };
 const char* Name(RoundingMethod method);
 
-// Not copied, nor kept in a floating-point type.
-inline bool IsRounded(const ExportTensor& t) {
-  return Info(t.type).quantized && t.type != t.source.type;
-}
-
 struct Methods {
   RoundingMethod common = RoundingMethod::kRtn;
   std::unordered_map<std::string, RoundingMethod> own = {};  // of tensors that differ from it, by name

@@ -137,7 +137,7 @@ Result<ExportStats> WriteGgufFromPlan(const ExportPlan& plan, const std::string&
   ExportStats stats;
   for (const ExportTensor& t : plan.tensors) {
     TensorRounding how;
-    if (rounding && Info(t.type).quantized && t.type != t.source.type) {
+    if (rounding && IsRounded(t)) {
       ASSIGN_OR_RETURN(how, rounding(t));
     }
     ASSIGN_OR_RETURN(TensorReport report, streamer.Write(t, how, [&](std::span<const uint8_t> bytes) {

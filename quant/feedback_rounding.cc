@@ -13,6 +13,7 @@
 #include "codec/codec.h"
 #include "codec/pack.h"
 #include "codec/scales.h"
+#include "quant/squared_sums.h"
 
 namespace thimble {
 namespace {
@@ -484,15 +485,12 @@ void Tile::Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double
 constexpr double kOnGrid = 1e-6, kBlockOnGrid = 1e-4;
 
 // Whether the n weights, rounded alone, stay what they are.
-bool StaysOnGrid(WeightType type, const float* w, int64_t n, double limit, uint8_t* out, float* value) {
+bool StaysOnGrid(const KernelTable& kernels, WeightType type, const float* w, int64_t n, double limit,
+                 uint8_t* out, float* value) {
   EncodeRow(type, w, out, n, nullptr);
   DecodeRow(type, out, value, n);
-  double error = 0, sum = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    error += (static_cast<double>(w[i]) - value[i]) * (static_cast<double>(w[i]) - value[i]);
-    sum += static_cast<double>(w[i]) * w[i];
-  }
-  return error <= limit * sum;
+  const SquaredSums sums = MeasureSquaredSums(kernels, w, value, n);
+  return sums.error <= limit * sums.sum;
 }
 
 }  // namespace
@@ -506,8 +504,8 @@ void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows
   std::vector<float> value(static_cast<size_t>(factor.n));
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = w + r * ldw;
-    if (!StaysOnGrid(type, row, Info(type).block_size, kBlockOnGrid, alone.data(), value.data()) ||
-        !StaysOnGrid(type, row, factor.n, kOnGrid, alone.data(), value.data())) {
+    if (!StaysOnGrid(kernels, type, row, Info(type).block_size, kBlockOnGrid, alone.data(), value.data()) ||
+        !StaysOnGrid(kernels, type, row, factor.n, kOnGrid, alone.data(), value.data())) {
       continue;
     }
     std::memcpy(out + static_cast<size_t>(r) * bytes, alone.data(), bytes);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <memory>
+#include <optional>
 
 #include "base/random.h"
 #include "quant/tensor_names.h"
@@ -21,7 +21,7 @@ struct Fold {
   bool empty() const { return inputs == nullptr && outputs == nullptr && !ones; }
 };
 
-// Rows of the rows [modes, odd] of Gaussians, made orthogonal and of length 1.
+// [n, n]: rows of Gaussians, made orthogonal and of length 1.
 std::vector<double> RandomOrthogonal(int64_t n, Random& random) {
   std::vector<double> q(static_cast<size_t>(n * n));
   for (int64_t i = 0; i < n; ++i) {
@@ -196,23 +196,26 @@ Status WriteRotatedGguf(const ExportPlan& plan, const ModelConfig& config, uint6
   RETURN_IF_ERROR(CheckOutputFile(plan.source.path, path));
   const Rotator rotator(plan, config, seed);
   std::vector<TensorDeclaration> declarations;
+  std::vector<Fold> folds;
   uint64_t total = 0;
   for (const ExportTensor& t : plan.tensors) {
     declarations.push_back({t.name, t.type, t.shape()});
-    total += rotator.FoldOf(t).empty() ? t.source.bytes.size()
-                                       : static_cast<uint64_t>(t.source.n_elements()) * sizeof(float);
+    total += folds.emplace_back(rotator.FoldOf(t)).empty()
+                 ? t.source.bytes.size()
+                 : static_cast<uint64_t>(t.source.n_elements()) * sizeof(float);
   }
   ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, plan.metadata, declarations));
   TensorStreamer streamer(pool, progress, "rotate", plan.source.path, total);
   const auto sink = [&](std::span<const uint8_t> bytes) { return writer.Write(bytes); };
-  for (const ExportTensor& t : plan.tensors) {
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    const ExportTensor& t = plan.tensors[i];
     ExportTensor rotated = t;
     std::vector<float> w;
-    if (const Fold fold = rotator.FoldOf(t); !fold.empty()) {
+    if (!folds[i].empty()) {
       w = Decode(t);
       const bool vector = t.shape().size() == 1;
-      Apply(fold, vector ? t.source.row_size() : t.source.n_rows(), vector ? 1 : t.source.row_size(), pool,
-            w);
+      Apply(folds[i], vector ? t.source.row_size() : t.source.n_rows(), vector ? 1 : t.source.row_size(),
+            pool, w);
       rotated = {.name = t.name, .type = t.type, .wanted = t.wanted, .source = t.source};
       rotated.source.type = WeightType::kF32;
       rotated.source.bytes = {reinterpret_cast<const uint8_t*>(w.data()), w.size() * sizeof(float)};

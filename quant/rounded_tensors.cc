@@ -9,16 +9,22 @@ std::string PathOf(const std::string& folder, WeightType type) {
   return folder + "/" + Name(type) + ".gguf";
 }
 
-bool Fits(const ExportTensor& t, WeightType type) {
-  return t.source.row_size() % Info(type).block_size == 0;
+std::vector<TensorDeclaration> Declarations(WeightType type, std::span<const ExportTensor> tensors) {
+  std::vector<TensorDeclaration> declarations;
+  for (const ExportTensor& t : tensors) {
+    if (CanHold(t, type)) declarations.push_back({t.name, type, t.shape()});
+  }
+  return declarations;
 }
 
 }  // namespace
 
 Result<RoundedTensors> RoundedTensors::Open(const std::string& folder, const std::string& key,
-                                            std::span<const WeightType> types) {
+                                            std::span<const WeightType> types,
+                                            std::span<const ExportTensor> tensors) {
   RoundedTensors rounded;
   for (const WeightType type : types) {
+    if (Declarations(type, tensors).empty()) continue;
     const std::string path = PathOf(folder, type);
     ASSIGN_OR_RETURN(GgufFile file, ReadGguf(path));
     if (file.metadata.String(kKey) != key) {
@@ -42,10 +48,7 @@ Result<RoundedTensorsWriter> RoundedTensorsWriter::Create(const std::string& fol
     Metadata metadata;
     metadata.Set("general.type", {std::string("rounded")});
     metadata.Set(kKey, {key});
-    std::vector<TensorDeclaration> declarations;
-    for (const ExportTensor& t : tensors) {
-      if (Fits(t, type)) declarations.push_back({t.name, type, t.shape()});
-    }
+    const std::vector<TensorDeclaration> declarations = Declarations(type, tensors);
     if (declarations.empty()) continue;
     ASSIGN_OR_RETURN(GgufWriter file, GgufWriter::Create(PathOf(folder, type), metadata, declarations));
     writer.files_.emplace(type, std::move(file));
@@ -58,8 +61,7 @@ uint64_t RoundedTensorsWriter::Bytes(std::span<const WeightType> types,
   uint64_t bytes = 0;
   for (const ExportTensor& t : tensors) {
     for (const WeightType type : types) {
-      if (Fits(t, type))
-        bytes += static_cast<uint64_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size());
+      if (CanHold(t, type)) bytes += BytesIn(t, type);
     }
   }
   return bytes;

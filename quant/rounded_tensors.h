@@ -14,9 +14,11 @@ namespace thimble {
 
 class RoundedTensors {
  public:
-  // Error if one of the types has no file, or one of another key.
+  // What RoundedTensorsWriter wrote for the same. Error if one of the types has no file, or one of another
+  // key.
   static Result<RoundedTensors> Open(const std::string& folder, const std::string& key,
-                                     std::span<const WeightType> types);
+                                     std::span<const WeightType> types,
+                                     std::span<const ExportTensor> tensors);
 
   // Its rows in the order of the model's source. Null: no such tensor, or not in that type.
   const TensorInfo* Find(const std::string& tensor, WeightType type) const;

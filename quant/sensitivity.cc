@@ -21,8 +21,7 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
   double done = 0, total = 0;
   const uint64_t alignment = static_cast<uint64_t>(plan.metadata.Int("general.alignment").value_or(32));
   const auto bytes_of = [&](const ExportTensor& t, WeightType type) {
-    const uint64_t bytes = static_cast<uint64_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size());
-    return (bytes + alignment - 1) / alignment * alignment;
+    return (BytesIn(t, type) + alignment - 1) / alignment * alignment;
   };
   for (const ExportTensor& t : plan.tensors) {
     if (calibration.Has(t.name)) total += static_cast<double>(t.source.n_elements());
@@ -40,7 +39,7 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
   std::vector<uint8_t> rounded;
   for (const ExportTensor& t : plan.tensors) {
     TensorCosts& costs = all.emplace_back(TensorCosts{t.name, {}});
-    const auto fits = [&](WeightType type) { return t.source.row_size() % Info(type).block_size == 0; };
+    const auto fits = [&](WeightType type) { return CanHold(t, type); };
     if (!calibration.Has(t.name) || std::ranges::none_of(candidates, fits)) {
       costs.choices = {{t.type, bytes_of(t, t.type), 0}};
       continue;
@@ -51,21 +50,19 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
     for (const WeightType type : candidates) {
       if (!fits(type)) continue;
       RoundingCost cost;
-      if (type == t.source.type) {  // copied
-        rounded.assign(t.source.bytes.begin(), t.source.bytes.end());
-      } else {
-        rounded.resize(options.keep == nullptr
-                           ? 0
-                           : static_cast<size_t>(t.source.n_rows()) * RowBytes(type, t.source.row_size()));
+      std::span<const uint8_t> bytes = t.source.bytes;  // copied where it has the type
+      if (type != t.source.type) {
+        if (options.keep != nullptr) rounded.resize(BytesIn(t, type));
         cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factor, pool, rows,
                                options.keep != nullptr ? rounded.data() : nullptr);
+        bytes = rounded;
       }
       if (!std::isfinite(cost.kld + cost.relative_error)) {
         return MakeError(ErrorCode::kCorrupt, "{}: tensor '{}' holds a value that is not finite",
                          plan.source.path, t.source.name);
       }
       costs.choices.push_back({type, bytes_of(t, type), cost.kld, cost.relative_error});
-      if (options.keep != nullptr) RETURN_IF_ERROR(options.keep->Write(type, rounded));
+      if (options.keep != nullptr) RETURN_IF_ERROR(options.keep->Write(type, bytes));
     }
     std::stable_sort(costs.choices.begin(), costs.choices.end(),
                      [](const TypeCost& a, const TypeCost& b) { return a.bytes < b.bytes; });

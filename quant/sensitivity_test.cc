@@ -29,6 +29,20 @@ class SensitivityTest : public testing::Test {
     EXPECT_TRUE(costs);
     return std::move(*costs);
   }
+  static std::vector<ExportTensor> Matrices(const ExportPlan& plan, const CalibrationFile& calibration) {
+    std::vector<ExportTensor> matrices;
+    std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
+                         [&](const ExportTensor& t) { return calibration.Has(t.name); });
+    return matrices;
+  }
+  // What was rounded is kept in the folder, under "a key".
+  std::vector<TensorCosts> CostsKept(const ExportPlan& plan, const CalibrationFile& calibration) {
+    auto keep = RoundedTensorsWriter::Create(folder_ / "", "a key", kTypes, Matrices(plan, calibration));
+    EXPECT_TRUE(keep);
+    auto costs = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.keep = &*keep});
+    EXPECT_TRUE(costs && keep->Finish());
+    return std::move(*costs);
+  }
   static ExportPlan Plan(const std::string& path) {
     return PlanFromModelFile(OpenModelFile(path).value()).value();
   }
@@ -111,16 +125,10 @@ TEST_F(SensitivityTest, RoundedTensorsAreKept) {
   const auto model = GoldenModel("llama_bias_tied");
   const CalibrationFile calibration = CalibrateModel(*model);
   ExportPlan plan = Plan(kModelsDirectory + "llama_bias_tied");
-  std::vector<ExportTensor> matrices;
-  std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
-                       [&](const ExportTensor& t) { return calibration.Has(t.name); });
-  auto keep = RoundedTensorsWriter::Create(folder_ / "", "a key", kTypes, matrices);
-  ASSERT_TRUE(keep);
-  const auto costs = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.keep = &*keep});
-  ASSERT_TRUE(costs);
-  ASSERT_TRUE(keep->Finish());
+  const std::vector<ExportTensor> matrices = Matrices(plan, calibration);
+  const auto costs = CostsKept(plan, calibration);
   const WeightType types[] = {WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kQ5_1};
-  const auto rounded = RoundedTensors::Open(folder_ / "", "a key", types);
+  const auto rounded = RoundedTensors::Open(folder_ / "", "a key", types, matrices);
   ASSERT_TRUE(rounded) << rounded.error().message;
   for (const WeightType type : types) {
     ExportPlan copied = plan;
@@ -138,13 +146,13 @@ TEST_F(SensitivityTest, RoundedTensorsAreKept) {
     ASSERT_TRUE(WriteGgufFromPlan(copied, b, pool_, nullptr, ""));
     EXPECT_EQ(ReadFile(a).value(), ReadFile(b).value()) << Name(type);
     for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      const auto cost = std::ranges::find((*costs)[i].choices, type, &TypeCost::type);
-      if (cost == (*costs)[i].choices.end()) continue;
+      const auto cost = std::ranges::find(costs[i].choices, type, &TypeCost::type);
+      if (cost == costs[i].choices.end()) continue;
       EXPECT_NEAR(cost->relative_error, stats->tensors[i].relative_error(), 1e-6) << plan.tensors[i].name;
     }
   }
-  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "another key", types));
-  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ5_K}));
+  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "another key", types, matrices));
+  EXPECT_FALSE(RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ5_0}, matrices));
 }
 
 // What is in the type already stays bit for bit, and costs nothing.
@@ -156,20 +164,15 @@ TEST_F(SensitivityTest, ATypeThatATensorHasIsCopied) {
   const auto model = LoadModelOrDie(source);
   const CalibrationFile calibration = CalibrateModel(*model);
   plan = Plan(source);
-  std::vector<ExportTensor> matrices;
-  std::ranges::copy_if(plan.tensors, std::back_inserter(matrices),
-                       [&](const ExportTensor& t) { return calibration.Has(t.name); });
-  auto keep = RoundedTensorsWriter::Create(folder_ / "", "a key", kTypes, matrices);
-  ASSERT_TRUE(keep);
-  const auto costs = MeasureCosts(plan, calibration, kTypes, pool_, nullptr, {.keep = &*keep});
-  ASSERT_TRUE(costs && keep->Finish());
-  const auto rounded = RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ8_0}).value();
+  const auto costs = CostsKept(plan, calibration);
+  const auto rounded =
+      RoundedTensors::Open(folder_ / "", "a key", std::vector{WeightType::kQ8_0}, Matrices(plan, calibration))
+          .value();
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const ExportTensor& t = plan.tensors[i];
     if (!calibration.Has(t.name)) continue;
     EXPECT_TRUE(std::ranges::equal(rounded.Find(t.name, WeightType::kQ8_0)->bytes, t.source.bytes)) << t.name;
-    for (const TypeCost& c : (*costs)[i].choices)
-      EXPECT_EQ(c.kld == 0, c.type == WeightType::kQ8_0) << t.name;
+    for (const TypeCost& c : costs[i].choices) EXPECT_EQ(c.kld == 0, c.type == WeightType::kQ8_0) << t.name;
   }
 }
 

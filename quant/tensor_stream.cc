@@ -8,6 +8,7 @@
 #include "codec/codec.h"
 #include "model/adapter.h"
 #include "quant/feedback_rounding.h"
+#include "quant/squared_sums.h"
 
 namespace thimble {
 namespace {
@@ -35,25 +36,6 @@ struct TensorStreamer::Rows {
              t.column_scales.empty() && !t.change;
   }
 };
-
-namespace {
-
-// Of x - y, which overwrites y, and of x. Where F32 holds no such sums, or x may be beyond the type's `limit`
-// (the error is then infinite), number by number.
-void SquaredSums(const KernelTable& kernels, const float* x, float* y, int64_t n, float limit, double* error,
-                 double* sum) {
-  kernels.axpy(-1.0f, x, y, n);
-  *error = kernels.dot(y, y, n);
-  *sum = kernels.dot(x, x, n);
-  if (limit == std::numeric_limits<float>::max() && std::isfinite(*error + *sum)) return;
-  *error = *sum = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    *error += std::abs(x[i]) <= limit ? static_cast<double>(y[i]) * y[i] : HUGE_VAL;
-    *sum += static_cast<double>(x[i]) * x[i];
-  }
-}
-
-}  // namespace
 
 int64_t SourceRow(const ExportTensor& t, int64_t row) {
   if (t.transform != GgufTransform::kPermuteHeads) return row;
@@ -117,8 +99,9 @@ void TensorStreamer::EncodeRows(const ExportTensor& t, const Rows& rows, const T
       const float* row = x + static_cast<size_t>(i - first) * cols;
       kernels.decode_row[static_cast<size_t>(t.type)](out + static_cast<size_t>(i - first) * rows.bytes, y,
                                                       rows.cols);
-      SquaredSums(kernels, row, y, rows.cols, limit, &error_[static_cast<size_t>(i)],
-                  &sum_[static_cast<size_t>(i)]);
+      const SquaredSums sums = MeasureSquaredSums(kernels, row, y, rows.cols, limit);
+      error_[static_cast<size_t>(i)] = sums.error;
+      sum_[static_cast<size_t>(i)] = sums.sum;
     }
   });
 }

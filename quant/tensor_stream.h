@@ -35,6 +35,19 @@ struct ExportTensor {
   const std::vector<int64_t>& shape() const { return source.shape; }
 };
 
+// Whether its rows are whole blocks of the type, and what it takes then.
+inline bool CanHold(const ExportTensor& tensor, WeightType type) {
+  return tensor.source.row_size() % Info(type).block_size == 0;
+}
+inline uint64_t BytesIn(const ExportTensor& tensor, WeightType type) {
+  return static_cast<uint64_t>(tensor.source.n_rows()) * RowBytes(type, tensor.source.row_size());
+}
+
+// Not copied, nor kept in a floating-point type.
+inline bool IsRounded(const ExportTensor& tensor) {
+  return Info(tensor.type).quantized && tensor.type != tensor.source.type;
+}
+
 // The row of the source that becomes the new file's row.
 int64_t SourceRow(const ExportTensor& tensor, int64_t row);
 // A row of the source, decoded, transformed, scaled and changed. `out`: [columns].
