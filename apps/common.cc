@@ -110,8 +110,8 @@ void ComputeFlags::AddCompute(CLI::App& command, const std::string& default_comp
       .add_option(
           "--compute", compute,
           "How products with quantized weights are computed: int8 (activations rounded to int8, the deployed "
-          "kernels) or f32")
-      ->check(CLI::IsMember({"int8", "f32"}))
+          "kernels), bf16 (everything rounded to BF16, for which the processor needs instructions) or f32")
+      ->check(CLI::IsMember({"int8", "bf16", "f32"}))
       ->capture_default_str();
 }
 
@@ -142,8 +142,18 @@ Result<Context> ComputeFlags::MakeContextOn(Ranks& ranks) const {
     return MakeError(ErrorCode::kInvalidArgument,
                      "THIMBLE_ISA={}: not a tier that this processor runs; see thimble doctor", isa);
   }
+  if (compute == Name(Compute::kBf16) && Kernels().matmul_bf16 == nullptr) {
+    return MakeError(
+        ErrorCode::kUnsupported,
+        "--compute bf16: this processor's kernels ({}) multiply no BF16; int8 and f32 run everywhere",
+        Kernels().name);
+  }
   static ThreadPool pool(threads > 0 ? threads : ShareOfProcessors(ranks));
-  return Context{.pool = pool, .compute = compute == "f32" ? Compute::kF32 : Compute::kInt8, .ranks = ranks};
+  Context ctx{.pool = pool, .ranks = ranks};
+  for (const Compute one : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
+    if (compute == Name(one)) ctx.compute = one;
+  }
+  return ctx;
 }
 
 void KvFlags::Add(CLI::App& command) {

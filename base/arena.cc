@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/memory.h"
 
 namespace thimble {
 namespace {
@@ -31,8 +32,7 @@ uint8_t* Arena::Allocate(size_t bytes) {
     uint8_t* const begin = static_cast<uint8_t*>(map);
     next_ = begin + (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
     end_ = begin + size;
-    madvise(next_, static_cast<size_t>(end_ - next_),
-            MADV_HUGEPAGE);  // advice: small pages are slower, not wrong
+    AdviseHugePages(next_, static_cast<size_t>(end_ - next_));
   }
   return std::exchange(next_, next_ + bytes);
 }

@@ -4,8 +4,8 @@
   bench/peers/venv/bin/python bench/train.py [MODEL.gguf]        default: models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 All linear layers, rank 8, AdamW, every token learned. PEFT trains the model in F32, and with --all-peers also under tcmalloc,
-in BF16 and compiled; Thimble trains on the file as it is, with --compute f32, int8, and int8 with checkpointing. The losses of
-the first step, where the adapters still do nothing, must agree. Figures are the median over the steps after the first, and the
+in BF16 and compiled; Thimble trains on the file as it is, with --compute f32, int8 and, where the processor has instructions for
+it, bf16, and the last of these with checkpointing. The losses of the first step, where the adapters still do nothing, must agree. Figures are the median over the steps after the first, and the
 peak of the resident memory of each process.
 
 Needs: make peers (tools/setup_peers.sh).
@@ -50,6 +50,11 @@ def thimble(args, data, scratch, compute, *flags):
                 peak_rss_bytes=rss, first_loss=log[0]["loss"], last_loss=log[-1]["loss"])
 
 
+def multiplies_bf16(args):
+    command = [args.thimble, "logits", args.model, "--ids", "1", "--compute", "bf16"]
+    return subprocess.run(list(map(str, command)), capture_output=True).returncode == 0
+
+
 def peft(args, data, folder, name):
     output, rss = run([sys.executable, ROOT / "bench/train_peer.py", folder, "--threads", args.threads, "--batch-size",
                        args.batch_size, "--seq-length", args.seq_length, "--steps", args.steps, "--data", data, *PEERS[name]],
@@ -79,8 +84,9 @@ def main():
         data.write_text(n * (json.dumps(dict(text=" ".join(generator.choices(WORDS, k=args.seq_length)))) + "\n"))
         run([sys.executable, ROOT / "tools/reference_model.py", args.model, folder])
         results = [peft(args, data, folder, name) for name in (PEERS if args.all_peers else ["F32"])]
-        results += [thimble(args, data, scratch, "f32"), thimble(args, data, scratch, "int8"),
-                    thimble(args, data, scratch, "int8", "--gradient-checkpointing")]
+        computes = ["f32", "int8"] + (["bf16"] if multiplies_bf16(args) else [])
+        results += [thimble(args, data, scratch, compute) for compute in computes]
+        results.append(thimble(args, data, scratch, computes[-1], "--gradient-checkpointing"))
     peer = results[0]
     print(f"{args.batch_size} x {args.seq_length} tokens per step, {args.threads} threads, {args.model.name}")
     for r in results:

@@ -57,7 +57,7 @@ void AddSpeedRows(const std::string& path, const Model& model, const Context& ct
                     .size = MeasureSize(model),
                     .packed = MeasurePacked(model),
                     .kernels = ctx.kernels.name,
-                    .compute = ctx.compute == Compute::kF32 ? "f32" : "int8",
+                    .compute = Name(ctx.compute),
                     .kv = kv,
                     .threads = ctx.pool.n_threads(),
                     .result = result,

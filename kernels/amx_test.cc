@@ -1,4 +1,4 @@
-// What stands around the matrix tiles, with tiles in plain code: processors that have them are rare.
+// What stands around the matrix tiles, with tiles in plain code, for processors that lack them.
 #include "kernels/test_support.h"
 #include "kernels/tiers.h"
 
@@ -45,14 +45,14 @@ TEST(AmxTest, Bf16ProductsEqualAvx512s) {
   amx_emulated::FillMatmulBf16(&amx);
   const WeightTypeInfo& info = Info(WeightType::kBF16);
   for (int64_t k : {2, 30, 32, 576, 1100}) {
-    const int64_t m = k % 7 + 14, n_rows = 35;
+    const int64_t m = 3 * (k % 7) + 14, n_rows = 35;
     const auto packed = Packed(amx, info, n_rows, k);
     const std::vector<float> x = RandomFloats(static_cast<size_t>(m * k), 4);
     std::vector<uint16_t> rounded(x.size());
     avx512->round_activations(x.data(), rounded.data(), m * k);
     std::vector<float> expected(static_cast<size_t>(m * n_rows)), y = expected;
-    avx512->matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, expected.data(), n_rows);
-    amx.matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, y.data(), n_rows);
+    avx512->matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, expected.data(), n_rows, false);
+    amx.matmul_bf16(m, n_rows, k, packed.data(), rounded.data(), k, y.data(), n_rows, false);
     float largest = 0;
     for (float value : expected) largest = std::max(largest, std::abs(value));
     for (size_t i = 0; i < y.size(); ++i)

@@ -77,6 +77,7 @@ void FillAmx(KernelTable* table) {
   FillAvx512Bf16(table);
   amx::FillMatmulQ(table);
   amx::FillMatmulBf16(table);
+  amx::FillPeak(table);
 }
 
 // F16C has no name in Clang 14's __builtin_cpu_supports; every CPU with AVX2 has it.

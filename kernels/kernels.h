@@ -97,7 +97,13 @@ struct KernelTable {
   // decoded. Rows are packed as above, with k even.
   void (*round_activations)(const float* x, uint16_t* y, int64_t n);  // to the nearest BF16, ties to even
   void (*matmul_bf16)(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x,
-                      int64_t ldx, float* y, int64_t ldy);
+                      int64_t ldx, float* y, int64_t ldy, bool accumulate);
+  // The same packing from F32, rounded to BF16: of n_rows <= packed_rows rows; or of the transposed matrix,
+  // where rows [first, first + n) of w[., n_columns] become these columns of packed groups that are
+  // `group_bytes` apart (`first` and n are even).
+  void (*pack_rows_bf16)(int64_t n_rows, int64_t k, const float* w, int64_t ldw, void* packed);
+  void (*pack_columns_bf16)(int64_t first, int64_t n, int64_t n_columns, const float* w, int64_t ldw,
+                            void* packed, size_t group_bytes);
 
   // --- F16 products by 16-bit integers, where that is faster than FMA; otherwise null, and F16 weights are
   // decoded. Rows are packed as above, with k a multiple of 32.
@@ -110,6 +116,10 @@ struct KernelTable {
   void (*axpy)(float alpha, const float* x, float* y, int64_t n);  // y += alpha * x
   // y = x / sqrt(mean(x^2) + eps) * weight
   void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n);
+  // The gradient of its input: with s = 1 / sqrt(mean(x^2) + eps) and g = dy * weight,
+  // dx += s * (g - x * s^2 * mean(g * x)).
+  void (*rms_norm_backward)(const float* x, const float* weight, float eps, const float* dy, float* dx,
+                            int64_t n);
   // One head's rotary embedding, in place: x[i] = x[i] * cos[i] + direction * x[p] * sin[i], where i's
   // partner p is n / 2 away, or its neighbour. n is even.
   void (*rotate_halves)(float* x, const float* cos, const float* sin, float direction, int64_t n);
@@ -119,6 +129,11 @@ struct KernelTable {
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);  // y = gate * sigmoid(gate) * up
   // y = gelu_tanh(gate) * up, gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
   void (*gelu_mul)(const float* gate, const float* up, float* y, int64_t n);
+  // Their gradients: dgate += dy * up * slope(gate), dup += dy * activation(gate).
+  void (*silu_mul_backward)(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
+                            int64_t n);
+  void (*gelu_mul_backward)(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
+                            int64_t n);
 
   // --- Attention with its keys and values in a cache. Null entries: not a type for caches.
   // A row onto the type, in one pass: the scale is set by the block's largest number (codec's EncodeRow

@@ -51,6 +51,35 @@ TEST_P(RowsTest, RmsNorm) {
   }
 }
 
+// Gradients are held to the reference tier's, which are in double precision; ops' tests hold those to
+// differences.
+TEST_P(RowsTest, GradientsOfRowsEqualTheReferences) {
+  const KernelTable& ref = *FindKernels("ref");
+  for (int64_t n : kSizes) {
+    SCOPED_TRACE(n);
+    const size_t size = static_cast<size_t>(n);
+    std::vector<float> gate = RandomFloats(size, 4, 6.0f);
+    if (n > 3) gate[1] = 100.0f, gate[2] = -100.0f, gate[3] = 0.0f;
+    const std::vector<float> up = RandomFloats(size, 5), dy = RandomFloats(size, 6);
+    const std::vector<float> before = RandomFloats(size + 1, 7), more = RandomFloats(size + 1, 8);
+    const auto expect_near = [&](const std::vector<float>& y, const std::vector<float>& expected) {
+      for (size_t i = 0; i <= size; ++i)
+        ASSERT_NEAR(y[i], expected[i], 3e-6 * (1 + std::fabs(expected[i]))) << i;
+    };
+    for (const auto backward : {&KernelTable::silu_mul_backward, &KernelTable::gelu_mul_backward}) {
+      std::vector<float> dgate = before, dup = more, expected_dgate = before, expected_dup = more;
+      (kernels_.*backward)(gate.data(), up.data(), dy.data(), dgate.data(), dup.data(), n);
+      (ref.*backward)(gate.data(), up.data(), dy.data(), expected_dgate.data(), expected_dup.data(), n);
+      expect_near(dgate, expected_dgate);
+      expect_near(dup, expected_dup);
+    }
+    std::vector<float> dx = before, expected_dx = before;
+    kernels_.rms_norm_backward(gate.data(), up.data(), 0.01f, dy.data(), dx.data(), n);
+    ref.rms_norm_backward(gate.data(), up.data(), 0.01f, dy.data(), expected_dx.data(), n);
+    expect_near(dx, expected_dx);
+  }
+}
+
 TEST_P(RowsTest, RotationTurnsPairsAndBack) {
   for (const int64_t n : {2, 4, 6, 14, 16, 30, 32, 34, 64, 80, 256}) {
     for (const bool halves : {true, false}) {

@@ -30,6 +30,7 @@ void FillMatmulBf16(KernelTable* table);
 namespace amx {
 void FillMatmulQ(KernelTable* table);
 void FillMatmulBf16(KernelTable* table);
+void FillPeak(KernelTable* table);
 }  // namespace amx
 namespace amx_emulated {  // for tests
 void FillMatmulQ(KernelTable* table);

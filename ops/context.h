@@ -12,10 +12,17 @@ namespace thimble {
 // How a product with a quantized weight is computed.
 enum class Compute {
   kF32,  // weights decoded to F32, activations in F32
+  // Weights decoded to BF16, activations and gradients rounded to it, sums in F32; in F32 where the kernels
+  // have no BF16 products. Takes the time of decoding the weights, so it pays for many rows.
+  kBf16,
   // What is deployed: activations rounded to int8 per block of 32 for quantized weights and, where the
   // processor gains by it, to BF16 for BF16 weights and to blocks of 14-bit integers for F16 weights.
   kInt8,
 };
+
+constexpr const char* Name(Compute compute) {
+  return compute == Compute::kF32 ? "f32" : compute == Compute::kBf16 ? "bf16" : "int8";
+}
 
 struct Context {
   ThreadPool& pool;

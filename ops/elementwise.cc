@@ -10,23 +10,6 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 
-// The activation's value and slope at x.
-struct ValueAndSlope {
-  float value, slope;
-};
-
-ValueAndSlope Silu(float x) {
-  const float s = 1.0f / (1.0f + std::exp(-x));
-  return {x * s, s * (1.0f + x * (1.0f - s))};
-}
-
-ValueAndSlope GeluTanh(float x) {
-  constexpr float kSqrt2OverPi = 0.7978845608028654f;
-  const float t = std::tanh(kSqrt2OverPi * (x + 0.044715f * x * x * x));
-  const float dt = (1.0f - t * t) * kSqrt2OverPi * (1.0f + 3 * 0.044715f * x * x);
-  return {0.5f * x * (1.0f + t), 0.5f * (1.0f + t) + 0.5f * x * dt};
-}
-
 }  // namespace
 
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
@@ -121,13 +104,10 @@ Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up,
     ctx.tape->Record([ctx, gate, up, y, activation] {
       const float* dy = y.grad();
       float *dgate = gate.grad(), *dup = up.grad();
-      const auto slope = activation == Activation::kSilu ? Silu : GeluTanh;
+      const auto backward =
+          activation == Activation::kSilu ? ctx.kernels.silu_mul_backward : ctx.kernels.gelu_mul_backward;
       ctx.pool.ParallelFor(y.size(), kGrain, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i) {
-          const ValueAndSlope f = slope(gate.data()[i]);
-          dgate[i] += dy[i] * up.data()[i] * f.slope;
-          dup[i] += dy[i] * f.value;
-        }
+        backward(gate.data() + begin, up.data() + begin, dy + begin, dgate + begin, dup + begin, end - begin);
       });
     });
   }

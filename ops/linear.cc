@@ -28,11 +28,22 @@ float* Scratch(int64_t n) {
   return buffer.data();
 }
 
-// Which kernel multiplies a weight.
-enum class Product { kF32, kInt8, kInt16, kBf16 };
+// Rows [first, first + n) in F32: where they stand, or decoded to `scratch` [n, n_in].
+const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int64_t n, float* scratch) {
+  if (w.type == WeightType::kF32) return reinterpret_cast<const float*>(w.row(first));
+  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
+  for (int64_t j = 0; j < n; ++j) decode(w.row(first + j), scratch + j * w.n_in, w.n_in);
+  return scratch;
+}
+
+// Which kernel multiplies a weight: those for packed weights, or BF16 and F32 for decoded ones.
+enum class Product { kF32, kDecodedBf16, kInt8, kInt16, kBf16 };
 
 Product ProductOf(const Context& ctx, const Weight& w) {
-  if (ctx.compute == Compute::kF32 || w.packed == nullptr) return Product::kF32;
+  if (ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0 &&
+      w.n_out % 2 == 0)
+    return Product::kDecodedBf16;
+  if (ctx.compute != Compute::kInt8 || w.packed == nullptr) return Product::kF32;
   if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
   if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0)
     return Product::kInt16;
@@ -98,20 +109,64 @@ void ForwardPacked(const Context& ctx, std::span<const Weight* const> weights, c
 }
 
 void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tensor& y) {
-  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
   const int64_t tile_rows = ForwardTile(ctx, w);
   ctx.pool.ParallelFor(w.n_out, tile_rows, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t += tile_rows) {
       const int64_t n = std::min(tile_rows, end - t);
-      const float* tile = reinterpret_cast<const float*>(w.row(t));
-      if (w.type != WeightType::kF32) {
-        float* scratch = Scratch(tile_rows * w.n_in);
-        for (int64_t j = 0; j < n; ++j) decode(w.row(t + j), scratch + j * w.n_in, w.n_in);
-        tile = scratch;
-      }
+      const float* tile = DecodedRows(ctx, w, t, n, Scratch(n * w.n_in));
       ctx.kernels.gemm_nt(x.rows(), n, w.n_in, x.data(), w.n_in, tile, w.n_in, y.data() + t, w.n_out, false);
     }
   });
+}
+
+// Memory for packed rows that a thread keeps between calls.
+uint8_t* PackedScratch(size_t bytes) {
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  thread_local std::vector<Line> buffer;
+  const size_t n = (bytes + sizeof(Line) - 1) / sizeof(Line);
+  if (buffer.size() < n) buffer.resize(n);
+  return buffer.data()->bytes;
+}
+
+// Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
+int64_t Bf16Stride(int64_t n) {
+  return (n + 31) / 32 * 32 + 32;
+}
+
+// Of a decoded weight, packed in BF16 for all threads at a time: what stays in the second-level cache.
+constexpr int64_t kPackedWeights = 1 << 19;
+
+// Activation rows that a thread multiplies with them at a time.
+int64_t ShareOfRows(const Context& ctx, int64_t m) {
+  constexpr int64_t kMost = 128, kTile = 32;
+  const int64_t share = (m + ctx.pool.n_threads() - 1) / ctx.pool.n_threads();
+  return std::min(kMost, (share + kTile - 1) / kTile * kTile);
+}
+
+// x: rows of BF16, Bf16Stride(n_in) apart. All threads decode and pack a stretch of W's rows, then each
+// multiplies its share of x's.
+void ForwardDecodedBf16(const Context& ctx, const Weight& w, const uint16_t* x, const Tensor& y) {
+  const auto& k = ctx.kernels;
+  const int64_t group_rows = k.packed_rows;
+  const size_t group_bytes = k.packed_bytes[static_cast<int>(WeightType::kBF16)](w.n_in);
+  const int64_t stretch = std::max(kPackedWeights / w.n_in / group_rows, int64_t{1}) * group_rows;
+  uint8_t* const packed = PackedScratch(group_bytes * static_cast<size_t>(stretch / group_rows));
+  for (int64_t t = 0; t < w.n_out; t += stretch) {
+    const int64_t n = std::min(stretch, w.n_out - t);
+    ctx.pool.ParallelFor((n + group_rows - 1) / group_rows, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t g = begin; g < end; ++g) {
+        const int64_t first = g * group_rows, rows = std::min(group_rows, n - first);
+        k.pack_rows_bf16(rows, w.n_in, DecodedRows(ctx, w, t + first, rows, Scratch(rows * w.n_in)), w.n_in,
+                         packed + static_cast<size_t>(g) * group_bytes);
+      }
+    });
+    ctx.pool.ParallelFor(y.rows(), ShareOfRows(ctx, y.rows()), [&](int64_t begin, int64_t end, int) {
+      const int64_t ld = Bf16Stride(w.n_in);
+      k.matmul_bf16(end - begin, n, w.n_in, packed, x + begin * ld, ld, y.row(begin) + t, w.n_out, false);
+    });
+  }
 }
 
 void Forward(const Context& ctx, Product product, std::span<const Weight* const> weights,
@@ -119,8 +174,7 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
   const auto& k = ctx.kernels;
   const int64_t m = x.rows(), n_in = x.cols();
   const auto row = [&](int64_t i, float* scratch) { return x.Row(ctx, i, scratch); };
-  // Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
-  const int64_t ld_blocks = n_in / 32 | 1, ld_bf16 = (n_in + 31) / 32 * 32 + 32;
+  const int64_t ld_blocks = n_in / 32 | 1, ld_bf16 = Bf16Stride(n_in);
   switch (product) {
     case Product::kInt8: {
       const auto* q = Converted<ActivationBlock>(ctx, m, n_in, row, ld_blocks, k.quantize_activations);
@@ -140,8 +194,13 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
       const auto* rounded = Converted<uint16_t>(ctx, m, n_in, row, ld_bf16, k.round_activations);
       return ForwardPacked(ctx, weights, x, y,
                            [&](const Weight& w, const uint8_t* rows, int64_t n_rows, float* out) {
-                             k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out);
+                             k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out, false);
                            });
+    }
+    case Product::kDecodedBf16: {
+      const auto* rounded = Converted<uint16_t>(ctx, m, n_in, row, ld_bf16, k.round_activations);
+      for (size_t i = 0; i < weights.size(); ++i) ForwardDecodedBf16(ctx, *weights[i], rounded, y[i]);
+      return;
     }
     case Product::kF32: {
       const Tensor whole = x.Whole(ctx);
@@ -174,9 +233,36 @@ void BackwardInputInt8(const Context& ctx, const Weight& w, const float* dy, int
   });
 }
 
+// dx += dy W in BF16, as the forward pass.
+void BackwardInputBf16(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
+  constexpr int64_t kDecodedRows = 16;
+  const auto& k = ctx.kernels;
+  const auto packed_bytes = k.packed_bytes[static_cast<int>(WeightType::kBF16)];
+  const int64_t ld = Bf16Stride(w.n_out), n_groups = (w.n_in + k.packed_rows - 1) / k.packed_rows;
+  const auto* rounded = Converted<uint16_t>(
+      ctx, m, w.n_out, [&](int64_t i, float*) { return dy + i * w.n_out; }, ld, k.round_activations);
+  const int64_t stretch = std::clamp<int64_t>(kPackedWeights / w.n_in / 32 * 32, 32, w.n_out);
+  uint8_t* const packed = PackedScratch(packed_bytes(stretch) * static_cast<size_t>(n_groups));
+  for (int64_t t = 0; t < w.n_out; t += stretch) {
+    const int64_t n = std::min(stretch, w.n_out - t);
+    ctx.pool.ParallelFor(n, kDecodedRows, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; i += kDecodedRows) {
+        const int64_t rows = std::min(kDecodedRows, end - i);
+        k.pack_columns_bf16(i, rows, w.n_in, DecodedRows(ctx, w, t + i, rows, Scratch(rows * w.n_in)), w.n_in,
+                            packed, packed_bytes(n));
+      }
+    });
+    ctx.pool.ParallelFor(m, ShareOfRows(ctx, m), [&](int64_t begin, int64_t end, int) {
+      k.matmul_bf16(end - begin, w.n_in, n, packed, rounded + begin * ld + t, ld, dx + begin * w.n_in, w.n_in,
+                    true);
+    });
+  }
+}
+
 // dx += dy W, tile by tile: all threads decode a tile of W, then each multiplies its share of the rows.
 void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
   if (HasIntegerGradients(ctx, w)) return BackwardInputInt8(ctx, w, dy, m, dx);
+  if (ProductOf(ctx, w) == Product::kDecodedBf16) return BackwardInputBf16(ctx, w, dy, m, dx);
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
   thread_local std::vector<float> shared_tile;
   if (w.type != WeightType::kF32) shared_tile.resize(static_cast<size_t>(kBackwardTile * w.n_in));
@@ -243,9 +329,10 @@ void ApplyDropout(const Context& ctx, const LoraTerm& lora, const float* in, flo
   });
 }
 
-// Splits c's rows (gemm_nn) or columns of a^T b (gemm_tn) over the threads.
-int64_t Share(const Context& ctx, int64_t n) {
-  return std::max<int64_t>(8, (n / ctx.pool.n_threads() + 7) / 8 * 8);
+// Rows whose gradients are computed at a time.
+int64_t LoraBlock(int64_t m) {
+  constexpr int64_t kLeast = 64, kMostBlocks = 32;
+  return std::max(kLeast, (m + kMostBlocks - 1) / kMostBlocks);
 }
 
 // Splits m > kFewRows rows of gemm_nt so that the last piece, too, is more than the few that are computed in
@@ -345,30 +432,41 @@ void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Te
       ApplyDropout(ctx, lora, x.data(), dropped.data(), x.size(), false);
     }
     const float* dy = y.grad();
-    Tensor dh = Tensor::Empty(m, r);  // scale * dy B
-    ctx.pool.ParallelFor(m, Share(ctx, m), [&](int64_t begin, int64_t end, int) {
-      k.gemm_nn(end - begin, r, n_out, dy + begin * n_out, n_out, lora.b.data(), r, dh.row(begin), r, false);
-      for (float* p = dh.row(begin); p != dh.data() + end * r; ++p) *p *= lora.scale;
+    Tensor dx = x.requires_grad() && lora.dropout > 0 ? Tensor::Empty(m, n_in) : Tensor();
+    float* const target = dx ? dx.data() : x.requires_grad() ? x.grad() : nullptr;
+    // A block of rows at a time, while they are in cache; each has gradients of its own, added up in order,
+    // so that the sums do not depend on the number of threads.
+    const int64_t block = LoraBlock(m);
+    Tensor da = Tensor::Empty((m + block - 1) / block, r * n_in);
+    Tensor db = Tensor::Empty(da.rows(), r * n_out);  // transposed
+    ctx.pool.ParallelFor(m, block, [&](int64_t begin, int64_t end, int) {
+      const int64_t n = end - begin;
+      const float* const dy_rows = dy + begin * n_out;
+      float* const dh = Scratch(n * r);  // scale * dy B
+      k.gemm_nn(n, r, n_out, dy_rows, n_out, lora.b.data(), r, dh, r, false);
+      for (float* p = dh; p != dh + n * r; ++p) *p *= lora.scale;
+      k.gemm_tn(r, n_out, n, h.row(begin), r, dy_rows, n_out, db.row(begin / block), n_out, false);
+      k.gemm_tn(r, n_in, n, dh, r, dropped.row(begin), n_in, da.row(begin / block), n_in, false);
+      if (target != nullptr)
+        k.gemm_nn(n, n_in, r, dh, r, lora.a.data(), n_in, target + begin * n_in, n_in, !dx);
     });
-    if (lora.b.requires_grad()) {  // dB += dy^T h
-      float* db = lora.b.grad();
-      ctx.pool.ParallelFor(n_out, Share(ctx, n_out), [&](int64_t begin, int64_t end, int) {
-        k.gemm_tn(end - begin, r, m, dy + begin, n_out, h.data(), r, db + begin * r, r, true);
+    const auto sum = [&](const Tensor& parts) {  // into the first one
+      ctx.pool.ParallelFor(parts.cols(), 1024, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = 1; i < parts.rows(); ++i)
+          k.axpy(1, parts.row(i) + begin, parts.data() + begin, end - begin);
       });
+    };
+    if (lora.a.requires_grad()) {
+      sum(da);
+      k.axpy(1, da.data(), lora.a.grad(), da.cols());
     }
-    if (lora.a.requires_grad()) {  // dA += dh^T x
-      float* da = lora.a.grad();
-      ctx.pool.ParallelFor(n_in, Share(ctx, n_in), [&](int64_t begin, int64_t end, int) {
-        k.gemm_tn(r, end - begin, m, dh.data(), r, dropped.data() + begin, n_in, da + begin, n_in, true);
-      });
+    if (lora.b.requires_grad()) {
+      sum(db);
+      float* const gradient = lora.b.grad();
+      for (int64_t j = 0; j < n_out; ++j) {
+        for (int64_t i = 0; i < r; ++i) gradient[j * r + i] += db.data()[i * n_out + j];
+      }
     }
-    if (!x.requires_grad()) return;
-    Tensor dx = lora.dropout > 0 ? Tensor::Empty(m, n_in) : Tensor();
-    float* target = dx ? dx.data() : x.grad();
-    ctx.pool.ParallelFor(m, Share(ctx, m), [&](int64_t begin, int64_t end, int) {
-      k.gemm_nn(end - begin, n_in, r, dh.row(begin), r, lora.a.data(), n_in, target + begin * n_in, n_in,
-                !dx);
-    });
     if (dx) ApplyDropout(ctx, lora, dx.data(), x.grad(), x.size(), true);
   });
 }

@@ -275,17 +275,55 @@ TEST_P(LinearTest, IntegerGradients) {
   }
 }
 
+// Products of decoded weights in BF16 and their gradients are near those in F32, also where the weight is
+// more than is packed at a time, and the same on any number of threads.
+TEST_P(LinearTest, Bf16) {
+  if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
+  constexpr int64_t kRows = 75, kOut = 2100, kIn = 288;
+  ThreadPool one(1), three(3);
+  const Tensor dy = RandomTensor(kRows, kOut, 5, 1e-9f);
+  for (const WeightType type : {WeightType::kF32, WeightType::kQ4_1, WeightType::kBF16}) {
+    SCOPED_TRACE(Info(type).name);
+    const TestWeight w = MakeWeight(type, kOut, kIn, true);
+    std::vector<std::vector<float>> values, gradients;
+    for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
+                                        std::pair(&three, Compute::kBf16)}) {
+      Context ctx = ContextOn(*pool, compute);
+      Tape tape;
+      ctx.tape = &tape;
+      const Tensor x = RandomTensor(kRows, kIn, 6);
+      x.set_requires_grad(true);
+      const Tensor y = Linear(ctx, w.weight, x);
+      std::copy_n(dy.data(), dy.size(), y.grad());
+      tape.Backward();
+      values.emplace_back(y.data(), y.data() + y.size());
+      gradients.emplace_back(x.grad(), x.grad() + x.size());
+    }
+    for (const auto& results : {values, gradients}) {
+      EXPECT_NE(results[0], results[1]);
+      EXPECT_EQ(results[1], results[2]);
+      double error = 0, norm = 0;
+      for (size_t i = 0; i < results[0].size(); ++i) {
+        error += std::pow(static_cast<double>(results[1][i]) - results[0][i], 2);
+        norm += std::pow(static_cast<double>(results[0][i]), 2);
+      }
+      EXPECT_LT(std::sqrt(error / norm),
+                0.004);  // 2^-9 for each of two factors, and by chance of either sign
+    }
+  }
+}
+
 // What speculative decoding and batches rest on.
 TEST_P(LinearTest, RowsDoNotDependOnHowManyAreComputedTogether) {
-  constexpr int64_t kIn = 3328, kOut = 37;  // more columns than any kernel takes in one go
+  constexpr int64_t kIn = 3328, kOut = 38;  // more columns than any kernel takes in one go
   ThreadPool pool(2);
   const Tensor x = RandomTensor(kFewRows, kIn, 7);
   const Tensor a = RandomTensor(20, kIn, 8), b = RandomTensor(kOut, 20, 9);
   for (const WeightTypeInfo& info : AllWeightTypes()) {
     if (!info.decodable) continue;
     const TestWeight w = MakeWeight(info.type, kOut, kIn, true);
-    for (Compute compute : {Compute::kF32, Compute::kInt8}) {
-      SCOPED_TRACE(std::string(info.name) + (compute == Compute::kInt8 ? ", int8" : ", f32"));
+    for (Compute compute : {Compute::kF32, Compute::kBf16, Compute::kInt8}) {
+      SCOPED_TRACE(std::string(info.name) + ", " + Name(compute));
       const Context ctx = ContextOn(pool, compute);
       const auto run = [&](int64_t begin, int64_t m) {
         Tensor rows = Tensor::Empty(m, kIn);

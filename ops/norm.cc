@@ -12,14 +12,6 @@ float InverseRms(const KernelTable& k, const float* x, int64_t n, float eps) {
   return 1.0f / std::sqrt(k.dot(x, x, n) / static_cast<float>(n) + eps);
 }
 
-// With xhat = x * s and g = dy * w: dx += s * (g - xhat * mean(g * xhat)).
-void BackwardGroup(const float* x, const float* dy, const float* w, int64_t n, float s, float* dx) {
-  double sum = 0;
-  for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(dy[j] * w[j]) * x[j];
-  const float mean = static_cast<float>(sum * s / static_cast<double>(n));
-  for (int64_t j = 0; j < n; ++j) dx[j] += s * (dy[j] * w[j] - x[j] * s * mean);
-}
-
 // dw += dy * xhat of every group, in the order of the groups whatever the number of threads.
 void BackwardWeight(const Context& ctx, const Tensor& x, const float* dy, const Tensor& weight, float eps) {
   const int64_t n = weight.size(), n_groups = x.size() / n;
@@ -56,8 +48,7 @@ Tensor RmsNorm(const Context& ctx, const Tensor& x, const Tensor& weight, float 
     float* dx = x.grad();
     ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
       for (int64_t g = begin; g < end; ++g) {
-        const float* in = x.data() + g * n;
-        BackwardGroup(in, dy + g * n, weight.data(), n, InverseRms(ctx.kernels, in, n, eps), dx + g * n);
+        ctx.kernels.rms_norm_backward(x.data() + g * n, weight.data(), eps, dy + g * n, dx + g * n, n);
       }
     });
   });

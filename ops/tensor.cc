@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/memory.h"
 
 namespace thimble {
 namespace {
@@ -20,6 +21,7 @@ void* AlignedAllocate(size_t bytes) {
   CHECK(p != nullptr);
   const auto aligned = (reinterpret_cast<uintptr_t>(p) + kAlignment) & ~(kAlignment - 1);
   reinterpret_cast<void**>(aligned)[-1] = p;
+  AdviseHugePages(p, bytes);
   return reinterpret_cast<void*>(aligned);
 }
 void AlignedFree(void* p) {

@@ -47,7 +47,7 @@ Json ResumeKey(const PeftOptions& peft, const TrainOptions& o, const Dataset& da
           {"gradient_accumulation", o.gradient_accumulation},
           {"max_seq_length", o.max_seq_length},
           {"pack", o.pack},
-          {"compute", compute == Compute::kInt8 ? "int8" : "f32"},
+          {"compute", Name(compute)},
           {"n_examples", data.examples.size()},
           {"n_tokens", data.n_tokens}};
 }
@@ -186,7 +186,7 @@ class TrainRun {
     }
     Json json = {{"method", method_.options().method},
                  {"base", method_.base().file().path},
-                 {"compute", compute_ == Compute::kInt8 ? "int8" : "f32"},
+                 {"compute", Name(compute_)},
                  {"n_parameters", summary_.n_parameters},
                  {"saved_bytes", saved_bytes},
                  {"steps", resumed_.step + summary_.steps},

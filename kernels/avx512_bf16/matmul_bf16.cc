@@ -19,24 +19,99 @@ constexpr int64_t kActivationBytes = 256
                                      << 10;  // of rows that are gone through group by group, to stay in cache
 constexpr int kMaxColumns = 12;              // activation rows of a tile: two accumulators each
 
+THIMBLE_INLINE __mmask16 First(int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
+}
+
+// 16 x 16 numbers of 32 bits: 2 x 2, then blocks of 2 x 2, and so on.
+THIMBLE_INLINE void Transpose(__m512i* x) {
+  __m512i y[kRows];
+  THIMBLE_UNROLL
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+  }
+  THIMBLE_UNROLL
+  for (int i = 0; i < 16; i += 4) {
+    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+  }
+  THIMBLE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+    y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+    y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+    y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+  }
+  THIMBLE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
+    x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
+    x[i + 4] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0x88);
+    x[i + 12] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0xdd);
+  }
+}
+
 size_t PackedBytes(int64_t k) {
   return static_cast<size_t>(k / 2) * 4 * kRows;
 }
 
+// A group of n_rows rows of k numbers; load_pairs(row, p, n) gives n <= 16 pairs of columns of one from pair
+// p on.
+template <typename LoadPairs>
+THIMBLE_INLINE void PackGroup(int64_t n_rows, int64_t k, void* packed, const LoadPairs& load_pairs) {
+  uint8_t* out = static_cast<uint8_t*>(packed);
+  for (int64_t p = 0; p < k / 2; p += kRows, out += 4 * kRows * kRows) {
+    const int64_t n = k / 2 - p < kRows ? k / 2 - p : kRows;
+    __m512i pairs[kRows];
+    THIMBLE_UNROLL
+    for (int r = 0; r < kRows; ++r) pairs[r] = r < n_rows ? load_pairs(r, p, n) : _mm512_setzero_si512();
+    Transpose(pairs);
+    THIMBLE_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      if (i < n) _mm512_storeu_si512(out + i * 4 * kRows, pairs[i]);
+    }
+  }
+}
+
 void PackRows(int64_t n_rows, int64_t k, const void* w, size_t w_stride, void* packed) {
-  uint8_t* const out = static_cast<uint8_t*>(packed);
-  if (n_rows < kRows) memset(out, 0, PackedBytes(k));
-  for (int64_t p = 0; p < k / 2; ++p) {
-    for (int64_t r = 0; r < n_rows; ++r) {
-      memcpy(out + (p * kRows + r) * 4,
-             static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + p * 4, 4);
+  PackGroup(n_rows, k, packed, [&](int r, int64_t p, int64_t n) {
+    return _mm512_maskz_loadu_epi32(
+        First(n), static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + 4 * p);
+  });
+}
+
+void PackRowsF32(int64_t n_rows, int64_t k, const float* w, int64_t ldw, void* packed) {
+  PackGroup(n_rows, k, packed, [&](int r, int64_t p, int64_t n) {
+    const float* const row = w + r * ldw + 2 * p;
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(First(2 * n - 16), row + 16),
+                                                         _mm512_maskz_loadu_ps(First(2 * n), row)));
+  });
+}
+
+void PackColumns(int64_t first, int64_t n, int64_t n_columns, const float* w, int64_t ldw, void* packed,
+                 size_t group_bytes) {
+  // Numbers 0 and 16, 1 and 17, ... side by side.
+  alignas(64) static constexpr uint16_t kPairs[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i pairs = _mm512_load_si512(kPairs);
+  for (int64_t i = 0; i < n; i += 2, w += 2 * ldw) {
+    uint8_t* out = static_cast<uint8_t*>(packed) + (first + i) * 2 * kRows;
+    for (int64_t j = 0; j < n_columns; j += kRows, out += group_bytes) {
+      const __mmask16 mask = First(n_columns - j);
+      const __m512bh both =
+          _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask, w + ldw + j), _mm512_maskz_loadu_ps(mask, w + j));
+      _mm512_storeu_si512(out, _mm512_permutexvar_epi16(pairs, reinterpret_cast<__m512i>(both)));
     }
   }
 }
 
 void RoundActivations(const float* x, uint16_t* y, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) {
-    const __mmask16 mask = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
+    const __mmask16 mask = First(n - i);
     const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + i));
     _mm256_mask_storeu_epi16(y + i, mask, reinterpret_cast<__m256i>(rounded));
   }
@@ -77,20 +152,20 @@ void Tile(const uint8_t* packed, int64_t k, const uint16_t* x, int64_t ldx, floa
 }
 
 void MatmulBf16(int64_t m, int64_t n_rows, int64_t k, const void* packed, const uint16_t* x, int64_t ldx,
-                float* y, int64_t ldy) {
+                float* y, int64_t ldy, bool accumulate) {
   const int64_t step = (kActivationBytes / 2 / k / kMaxColumns + 1) * kMaxColumns;
   for (int64_t i = 0; i < m; i += step) {
     const int64_t rows = m - i < step ? m - i : step;
     const uint8_t* group = static_cast<const uint8_t*>(packed);
     for (int64_t j = 0; j < n_rows; j += kRows, group += PackedBytes(k)) {
-      const __mmask16 mask = static_cast<__mmask16>(n_rows - j >= kRows ? 0xffff : (1 << (n_rows - j)) - 1);
+      const __mmask16 mask = First(n_rows - j);
       for (int64_t p = 0; p < k; p += kStretch) {
         const int64_t columns = k - p < kStretch ? k - p : kStretch;
         int64_t c = 0;
         const auto tiles = [&](auto tile, int64_t width) {
           for (; c + width <= rows; c += width) {
             tile(group + p * 2 * kRows, columns, x + (i + c) * ldx + p, ldx, y + (i + c) * ldy + j, ldy, mask,
-                 p > 0);
+                 accumulate || p > 0);
           }
         };
         tiles(Tile<kMaxColumns>, kMaxColumns);
@@ -109,6 +184,8 @@ void FillMatmulBf16(KernelTable* table) {
   table->pack_rows[kBf16] = PackRows;
   table->round_activations = RoundActivations;
   table->matmul_bf16 = MatmulBf16;
+  table->pack_rows_bf16 = PackRowsF32;
+  table->pack_columns_bf16 = PackColumns;
 }
 
 }  // namespace thimble::avx512_bf16

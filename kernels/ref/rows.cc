@@ -24,6 +24,19 @@ void RmsNorm(const float* x, const float* weight, float eps, float* y, int64_t n
   for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * s * weight[i]);
 }
 
+void RmsNormBackward(const float* x, const float* weight, float eps, const float* dy, float* dx, int64_t n) {
+  double squares = 0, along = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    squares += static_cast<double>(x[i]) * x[i];
+    along += static_cast<double>(dy[i]) * weight[i] * x[i];
+  }
+  const double s = 1 / sqrt(squares / static_cast<double>(n) + eps);
+  for (int64_t i = 0; i < n; ++i) {
+    const double g = static_cast<double>(dy[i]) * weight[i];
+    dx[i] += static_cast<float>(s * (g - x[i] * s * s * along / static_cast<double>(n)));
+  }
+}
+
 void RotatePair(float* a, float* b, const float* cos, const float* sin, float direction, int64_t at,
                 int64_t partner) {
   const double x = *a, y = *b;
@@ -54,18 +67,34 @@ float Softmax(float* x, int64_t n) {
   return static_cast<float>(highest + log(sum));
 }
 
-void SiluMul(const float* gate, const float* up, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const double x = gate[i];
-    y[i] = static_cast<float>(x / (1 + exp(-x)) * up[i]);
-  }
+struct ValueAndSlope {
+  double value, slope;
+};
+
+ValueAndSlope Silu(double x) {
+  const double s = 1 / (1 + exp(-x));
+  return {x * s, s * (1 + x * (1 - s))};
 }
 
-void GeluMul(const float* gate, const float* up, float* y, int64_t n) {
+ValueAndSlope Gelu(double x) {
   const double root_two_over_pi = 0.79788456080286535588;
+  const double t = tanh(root_two_over_pi * (x + 0.044715 * x * x * x));
+  const double dt = (1 - t * t) * root_two_over_pi * (1 + 3 * 0.044715 * x * x);
+  return {0.5 * x * (1 + t), 0.5 * (1 + t) + 0.5 * x * dt};
+}
+
+template <ValueAndSlope kActivation(double)>
+void GatedMul(const float* gate, const float* up, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(kActivation(gate[i]).value * up[i]);
+}
+
+template <ValueAndSlope kActivation(double)>
+void GatedMulBackward(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
+                      int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const double x = gate[i];
-    y[i] = static_cast<float>(0.5 * x * (1 + tanh(root_two_over_pi * (x + 0.044715 * x * x * x))) * up[i]);
+    const ValueAndSlope f = kActivation(gate[i]);
+    dgate[i] += static_cast<float>(f.slope * up[i] * dy[i]);
+    dup[i] += static_cast<float>(f.value * dy[i]);
   }
 }
 
@@ -75,11 +104,14 @@ void FillRows(KernelTable* table) {
   table->dot = Dot;
   table->axpy = Axpy;
   table->rms_norm = RmsNorm;
+  table->rms_norm_backward = RmsNormBackward;
   table->rotate_halves = RotateHalves;
   table->rotate_neighbours = RotateNeighbours;
   table->softmax = Softmax;
-  table->silu_mul = SiluMul;
-  table->gelu_mul = GeluMul;
+  table->silu_mul = GatedMul<Silu>;
+  table->gelu_mul = GatedMul<Gelu>;
+  table->silu_mul_backward = GatedMulBackward<Silu>;
+  table->gelu_mul_backward = GatedMulBackward<Gelu>;
 }
 
 }  // namespace thimble::ref

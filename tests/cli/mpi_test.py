@@ -56,8 +56,9 @@ class Mpi(harness.ThimbleCase):
             self.assertEqual(said.count("parameters trained"), 1)
             self.assertEqual([line for line in said.splitlines() if line.startswith("steps:")],
                              [line for line in text.splitlines() if line.startswith("steps:")])
-            for key in "loss", "eval_loss", "grad_norm", "tokens":
+            for key in "loss", "eval_loss", "tokens":
                 self.assert_close(self.log("one", key), self.log(f"of{n}", key), 1e-5)
+            self.assert_close(self.log("one", "grad_norm"), self.log(f"of{n}", "grad_norm"), 4e-5)  # norms are 4 to 9
         one, two = (json.loads(self.thimble("logits", MODEL, "--ids", "5,6,7", "--compute", "f32", "--json", "--adapter", a))
                     for a in ("one", "of2"))
         self.assert_close(one[0]["logits"], two[0]["logits"], 1e-4)

@@ -28,9 +28,9 @@ class Tune(harness.ThimbleCase):
     def tune(self, *args, model=MODEL, out="out", threads=1):
         return self.thimble("tune", model, "--data", self.data, "-o", out, "--lr", "1e-2", "--threads", threads, *FLAGS, *self.rank, *args)
 
-    def tune_fails(self, *args, model=MODEL, lr="1e-2", says=()):
+    def tune_fails(self, *args, model=MODEL, lr="1e-2", says=(), **options):
         return self.thimble_fails("tune", model, "--data", self.data, "-o", "out", "--lr", lr, *FLAGS, *self.rank, *args,
-                                  says=says)
+                                  says=says, **options)
 
     def log(self, out="out", key="loss"):
         return [e[key] for e in map(json.loads, (self.dir / out / "log.jsonl").read_text().splitlines()) if key in e]
@@ -226,6 +226,7 @@ class Tune(harness.ThimbleCase):
         self.tune_fails("--target-modules", "q_proj,c_attn", says=["c_attn", "q_proj, k_proj"])
         self.tune_fails("--lr-scheduler", "polynomial", says="--lr-scheduler")
         self.tune_fails("--lora-dropout", "1.5", says="--lora-dropout")
+        self.tune_fails("--compute", "bf16", env={"THIMBLE_ISA": "ref"}, says="(ref) multiply no BF16")
         self.tune_fails(lr="1e30", says="smaller learning rate")
         self.write("file", "")
         self.thimble_fails("tune", MODEL, "--data", self.data, "-o", "file/out", says="file/out")
