@@ -132,7 +132,7 @@ class Mpi(harness.ThimbleCase):
 
     def test_an_interrupted_rank_of_eval_ends_all(self):
         """Also where the other one has done its share and waits."""
-        text = self.write("text.txt", " ".join(WORDS[i * i % len(WORDS)] for i in range(200000)))
+        text = self.write("text.txt", " ".join(WORDS[i * i % len(WORDS)] for i in range(1000000)))
         begun = time.monotonic() + 3
         run, ranks = self.start_until(lambda: time.monotonic() > begun, 2, "eval", MODEL, "--text", text, "-c", 64, "--threads", 1,
                                       "--json", "out.json")
