@@ -22,7 +22,7 @@ void PrintPlan(const TrainPlan& plan, const TrainingFlags& f, const std::string&
              plan.checkpoints
                  ? fmt::format(", with gradient checkpointing; {} without", bytes(plan.memory))
                  : fmt::format("; {} with gradient checkpointing", bytes(plan.memory_checkpointed)),
-             o.max_ram > 0 && !plan.integer_gradients ? "; gradients in F32" : "");
+             o.max_ram > 0 && !plan.integer_gradients ? "; no integer gradients" : "");
   if (plan.first_step > 0) fmt::print("resumed after step {}\n", plan.first_step);
   std::fflush(stdout);
 }
