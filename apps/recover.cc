@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include "apps/training.h"
-#include "base/memory.h"
 
 namespace thimble {
 namespace {
@@ -67,7 +66,6 @@ Status RunRecover(RecoverFlags& f) {
   RETURN_IF_ERROR(f.distil.training.Resolve());
   if (!f.targets.empty()) f.peft.target_modules = CLI::detail::split(f.targets, ',');
   f.peft.alpha = static_cast<double>(f.peft.rank);
-  KeepFreedMemory();
   ASSIGN_OR_RETURN(const Context ctx, f.distil.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> teacher, Model::Load(f.teacher));
@@ -86,7 +84,6 @@ struct RebaseFlags {
 
 Status RunRebase(RebaseFlags& f) {
   RETURN_IF_ERROR(f.distil.training.Resolve());
-  KeepFreedMemory();
   ASSIGN_OR_RETURN(const Context ctx, f.distil.compute.MakeContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.to));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> from, Model::Load(f.from));

@@ -4,7 +4,6 @@
 
 #include "apps/training.h"
 #include "base/file.h"
-#include "base/memory.h"
 #include "base/sha256.h"
 
 namespace thimble {
@@ -136,7 +135,6 @@ Status Tune(Flags& f) {
   RETURN_IF_ERROR(f.training.Resolve());
   const std::string& output = f.training.output;
   RETURN_IF_ERROR(CheckMethodFlags(f));
-  KeepFreedMemory();
   ASSIGN_OR_RETURN(const Context ctx, f.compute.JoinContext());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(f.model));
   const ChatTemplate* chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr;
@@ -187,8 +185,7 @@ void AddTune(CLI::App& app) {
       "also learns to repair what rounding costs there; that is faster too, and gradients go back through "
       "them in integers. "
       "Use --compute bf16 where the processor multiplies BF16 in tiles (AMX), which is the fastest there, "
-      "and "
-      "--compute f32 to compare with other trainers.");
+      "and --compute f32 to compare with other trainers.");
   command->callback(Runs([flags]() { return Tune(*flags); }, OnCancel::kAllAgreed));
 }
 

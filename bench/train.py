@@ -5,8 +5,8 @@
 
 All linear layers, rank 8, AdamW, every token learned. PEFT trains the model in F32, and with --all-peers also under tcmalloc,
 in BF16 and compiled; Thimble trains on the file as it is, with --compute f32, int8 and, where the processor has instructions for
-it, bf16, and the last of these with checkpointing. The losses of the first step, where the adapters still do nothing, must agree. Figures are the median over the steps after the first, and the
-peak of the resident memory of each process.
+it, bf16, and the last of these with checkpointing. The losses of the first step, where the adapters still do nothing, must agree. Figures
+are the median over the steps after the first, and the peak of the resident memory of each process.
 
 Needs: make peers (tools/setup_peers.sh).
 """

@@ -544,6 +544,7 @@ double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
 
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log) {
+  KeepFreedMemory();
   return TrainRun(ctx, job, progress, log).Run();
 }
 

@@ -149,6 +149,7 @@ struct TrainJob {
   // Called with the folder of each checkpoint once it is whole.
   std::function<void(const std::string&)> on_checkpoint = {};
 };
+// The heap keeps what is freed from here on (KeepFreedMemory).
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log);
 

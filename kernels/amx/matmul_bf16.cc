@@ -17,7 +17,7 @@ constexpr int64_t kTileDepth = 16;  // pairs of columns
 constexpr int64_t kStretch = 320;  // columns
 constexpr int64_t kRowsAtOnce = 64;
 
-// n rows of weights from a group on, for each of n_columns activation rows: operands of a step of a product.
+// Groups of weight rows, `group_bytes` apart, and n_columns activation rows, over k columns of both.
 struct Operands {
   const uint8_t* packed;
   int64_t group_bytes;

@@ -4,10 +4,7 @@
 // A packed group is 16 rows, two columns of each side by side: as vdpbf16ps takes them. A product adds up
 // even and odd pairs of columns apart, stretch by stretch, whatever the number of activation rows: results do
 // not depend on it.
-#include <immintrin.h>
-#include <string.h>
-
-#include "kernels/generic/macros.h"
+#include "kernels/avx512/simd.h"
 #include "kernels/tiers.h"
 
 namespace thimble::avx512_bf16 {
@@ -20,38 +17,7 @@ constexpr int64_t kActivationBytes = 256
 constexpr int kMaxColumns = 12;              // activation rows of a tile: two accumulators each
 
 THIMBLE_INLINE __mmask16 First(int64_t n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
-}
-
-// 16 x 16 numbers of 32 bits: 2 x 2, then blocks of 2 x 2, and so on.
-THIMBLE_INLINE void Transpose(__m512i* x) {
-  __m512i y[kRows];
-  THIMBLE_UNROLL
-  for (int i = 0; i < 16; i += 2) {
-    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  }
-  THIMBLE_UNROLL
-  for (int i = 0; i < 16; i += 4) {
-    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
-  }
-  THIMBLE_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
-    y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
-    y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
-    y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
-  }
-  THIMBLE_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
-    x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
-    x[i + 4] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0x88);
-    x[i + 12] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0xdd);
-  }
+  return FirstLanes(n < 0 ? 0 : n < kLanes ? n : kLanes);
 }
 
 size_t PackedBytes(int64_t k) {
@@ -65,29 +31,29 @@ THIMBLE_INLINE void PackGroup(int64_t n_rows, int64_t k, void* packed, const Loa
   uint8_t* out = static_cast<uint8_t*>(packed);
   for (int64_t p = 0; p < k / 2; p += kRows, out += 4 * kRows * kRows) {
     const int64_t n = k / 2 - p < kRows ? k / 2 - p : kRows;
-    __m512i pairs[kRows];
+    Vec pairs[kRows];
     THIMBLE_UNROLL
-    for (int r = 0; r < kRows; ++r) pairs[r] = r < n_rows ? load_pairs(r, p, n) : _mm512_setzero_si512();
-    Transpose(pairs);
+    for (int r = 0; r < kRows; ++r) pairs[r] = r < n_rows ? load_pairs(r, p, n) : VecZero();
+    VecTranspose(pairs);
     THIMBLE_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      if (i < n) _mm512_storeu_si512(out + i * 4 * kRows, pairs[i]);
+      if (i < n) _mm512_storeu_ps(out + i * 4 * kRows, pairs[i]);
     }
   }
 }
 
 void PackRows(int64_t n_rows, int64_t k, const void* w, size_t w_stride, void* packed) {
   PackGroup(n_rows, k, packed, [&](int r, int64_t p, int64_t n) {
-    return _mm512_maskz_loadu_epi32(
-        First(n), static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + 4 * p);
+    return _mm512_maskz_loadu_ps(First(n),
+                                 static_cast<const uint8_t*>(w) + static_cast<size_t>(r) * w_stride + 4 * p);
   });
 }
 
 void PackRowsF32(int64_t n_rows, int64_t k, const float* w, int64_t ldw, void* packed) {
   PackGroup(n_rows, k, packed, [&](int r, int64_t p, int64_t n) {
     const float* const row = w + r * ldw + 2 * p;
-    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(First(2 * n - 16), row + 16),
-                                                         _mm512_maskz_loadu_ps(First(2 * n), row)));
+    return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(First(2 * n - 16), row + 16),
+                                                     _mm512_maskz_loadu_ps(First(2 * n), row)));
   });
 }
 
