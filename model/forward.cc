@@ -27,10 +27,18 @@ struct ForwardState {
   template <size_t n>
   std::array<Tensor, n> Apply(const Context& ctx, int64_t layer, const Slot (&slots)[n],
                               const LinearInput& input) const {
-    const LinearInput x = adapters.empty() && observer == nullptr ? input : input.Whole(ctx);
     const Weight* weights[n];
     for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
+    // A single LoRA, and nothing else, takes part in the product.
+    LoraTerm loras[n];
+    const bool lora_alone = observer == nullptr && adapters.size() == 1 && IsLora(layer, slots);
+    for (size_t i = 0; i < n && lora_alone; ++i) loras[i] = Lora(adapters[0], layer, slots[i]);
     std::array<Tensor, n> y, scaled;  // scaled: inputs that adapters change
+    if (lora_alone) {
+      Linear(ctx, weights, input, y, loras);
+      return y;
+    }
+    const LinearInput x = adapters.empty() && observer == nullptr ? input : input.Whole(ctx);
     bool any_scaled = false;
     for (size_t i = 0; i < n && !adapters.empty(); ++i) {
       scaled[i] = ScaledInput(ctx, layer, slots[i], x.Whole(ctx));
@@ -55,11 +63,7 @@ struct ForwardState {
         if (module.rank_scale) {
           y[i] = PlusVera(ctx, scaled[i] ? scaled[i] : x.Whole(ctx), module, applied.scale, y[i]);
         } else if (module.a) {
-          const uint64_t seed =
-              applied.seed * 0x9e3779b97f4a7c15ull +
-              static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slots[i]));
-          AddLora(ctx, scaled[i] ? scaled[i] : x.Whole(ctx),
-                  {module.a, module.b, applied.scale * module.scale, applied.dropout, seed}, y[i]);
+          AddLora(ctx, scaled[i] ? scaled[i] : x.Whole(ctx), Lora(applied, layer, slots[i]), y[i]);
         }
         if (module.bias) AddBias(ctx, module.bias, applied.scale, y[i]);
         if (module.down) y[i] = ThroughBottleneck(ctx, module, applied.scale, y[i]);
@@ -70,6 +74,21 @@ struct ForwardState {
 
   static const AdapterModule& ModuleAt(const AppliedAdapter& applied, int64_t layer, Slot slot) {
     return applied.adapter->layers[static_cast<size_t>(layer)][static_cast<size_t>(slot)];
+  }
+
+  static LoraTerm Lora(const AppliedAdapter& applied, int64_t layer, Slot slot) {
+    const AdapterModule& module = ModuleAt(applied, layer, slot);
+    const uint64_t seed = applied.seed * 0x9e3779b97f4a7c15ull +
+                          static_cast<uint64_t>(layer * kNumLinearSlots + static_cast<int64_t>(slot));
+    return {module.a, module.b, applied.scale * module.scale, applied.dropout, seed};
+  }
+
+  // Whether the first adapter has LoRA or nothing in all these.
+  bool IsLora(int64_t layer, std::span<const Slot> slots) const {
+    return std::ranges::all_of(slots, [&](Slot slot) {
+      const AdapterModule& module = ModuleAt(adapters[0], layer, slot);
+      return module.is_lora() || module.empty();
+    });
   }
 
   static Tensor PlusVera(const Context& ctx, const Tensor& x, const AdapterModule& m, float scale,

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "ops/bf16_attention.h"
 
 namespace thimble {
 namespace {
@@ -152,11 +153,21 @@ Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Ten
     CHECK(s.kv_len >= s.q_len && s.q_begin + s.q_len <= q.rows() && s.kv_begin + s.kv_len <= k.rows());
   }
   Tensor y = Tensor::Empty(q.rows(), q.cols());
-  BlockAttention(ctx, q, SegmentBlocks(ctx, k, v, segments, p).queries(), p, y);
+  const Tensor log_sums = UsesBf16Attention(ctx, p) ? Tensor::Empty(q.rows(), p.n_heads) : Tensor();
+  if (log_sums) {
+    Bf16Attention(ctx, q, k, v, segments, p, y, log_sums);
+  } else {
+    BlockAttention(ctx, q, SegmentBlocks(ctx, k, v, segments, p).queries(), p, y);
+  }
   if (ctx.Records({q, k, v})) {
     y.set_requires_grad(true);
-    ctx.tape->Record(
-        [ctx, q, k, v, y, p, segments = std::move(segments)] { Backward(ctx, q, k, v, segments, p, y); });
+    ctx.tape->Record([ctx, q, k, v, y, p, log_sums, segments = std::move(segments)] {
+      if (log_sums) {
+        Bf16AttentionBackward(ctx, q, k, v, segments, p, y, log_sums);
+      } else {
+        Backward(ctx, q, k, v, segments, p, y);
+      }
+    });
   }
   return y;
 }

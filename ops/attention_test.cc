@@ -88,6 +88,64 @@ TEST_P(AttentionTest, DoesNotLookBehindTheLastKey) {
   ExpectNear(y.data(), expected, 1e-5, "value");
 }
 
+// Products in BF16 and their gradients are near those in F32, and the same on any number of threads.
+TEST_P(AttentionTest, Bf16) {
+  if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
+  const Case cases[] = {
+      {"one query", {{0, 1, 0, 1}}, {1, 1, 2, 0.7f, 0}},
+      {"grouped queries", {{0, 150, 0, 150}}, {9, 3, 64, 0.125f, 0}},
+      {"segments", {{0, 67, 0, 67}, {67, 1, 67, 1}, {68, 33, 68, 33}}, {5, 1, 18, 0.3f, 0}},
+      {"several chunks", {{0, 700, 0, 700}, {700, 261, 700, 261}}, {4, 2, 32, 0.2f, 0}},
+      {"window", {{0, 600, 0, 600}, {600, 3, 600, 3}}, {3, 1, 32, 0.2f, 70}},
+      {"window of one", {{0, 70, 0, 70}}, {2, 2, 16, 0.2f, 1}},
+      {"after prefixes", {{0, 250, 0, 267}, {250, 3, 267, 300}}, {7, 1, 16, 0.3f, 0}},
+      {"after prefixes, window", {{0, 250, 0, 267}, {250, 3, 267, 600}}, {7, 1, 16, 0.3f, 100}},
+      {"more heads than rows", {{0, 5, 0, 5}}, {100, 1, 16, 0.3f, 0}},
+  };
+  ThreadPool one(1), three(3);
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    const AttentionSegment& last = c.segments.back();
+    const int64_t queries = last.q_begin + last.q_len, keys = last.kv_begin + last.kv_len;
+    const int64_t dim = c.params.n_heads * c.params.head_dim,
+                  kv_dim = c.params.n_kv_heads * c.params.head_dim;
+    const Tensor dy = RandomTensor(queries, dim, 4);
+    std::vector<std::vector<float>> results[3];  // the value and the gradients of q, k and v
+    for (const auto& [i, pool, compute] :
+         {std::tuple(0, &one, Compute::kF32), {1, &one, Compute::kBf16}, {2, &three, Compute::kBf16}}) {
+      Context ctx = ContextOn(*pool, compute);
+      Tape tape;
+      ctx.tape = &tape;
+      const std::vector<Tensor> in{RandomTensor(queries, dim, 1), RandomTensor(keys, kv_dim, 2),
+                                   RandomTensor(keys, kv_dim, 3)};
+      for (const Tensor& t : in) {
+        t.set_requires_grad(true);
+        std::fill_n(t.grad(), t.size(), 0.5f);  // to which gradients are added
+      }
+      const Tensor y = Attention(ctx, in[0], in[1], in[2], c.segments, c.params);
+      std::copy_n(dy.data(), dy.size(), y.grad());
+      tape.Backward();
+      results[i].emplace_back(y.data(), y.data() + y.size());
+      for (const Tensor& t : in) {
+        auto& gradient = results[i].emplace_back(t.grad(), t.grad() + t.size());
+        for (float& g : gradient) g -= 0.5f;
+      }
+    }
+    EXPECT_EQ(results[1], results[2]);
+    for (size_t r = 0; r < results[0].size(); ++r) {
+      EXPECT_NE(results[0][r], results[1][r]) << r;
+      const size_t n = results[0][r].size();
+      double error = 0;
+      double norm = 0.1 * static_cast<double>(n);  // where one key is seen, scores have no gradient
+      for (size_t i = 0; i < n; ++i) {
+        error += std::pow(static_cast<double>(results[1][r][i]) - results[0][r][i], 2);
+        norm += std::pow(static_cast<double>(results[0][r][i]), 2);
+      }
+      EXPECT_LT(std::sqrt(error / norm), 0.006) << r;
+    }
+  }
+}
+
 // Keys and values in a cache of the given types, whose memory is full of NaN at first.
 class Cache {
  public:

@@ -13,7 +13,8 @@ namespace thimble {
 enum class Compute {
   kF32,  // weights decoded to F32, activations in F32
   // Weights decoded to BF16, activations and gradients rounded to it, sums in F32; in F32 where the kernels
-  // have no BF16 products. Takes the time of decoding the weights, so it pays for many rows.
+  // have no BF16 products. Takes the time of decoding the weights, so it pays for many rows. The products of
+  // attention over a batch are BF16, too.
   kBf16,
   // What is deployed: activations rounded to int8 per block of 32 for quantized weights and, where the
   // processor gains by it, to BF16 for BF16 weights and to blocks of 14-bit integers for F16 weights.

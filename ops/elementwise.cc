@@ -13,15 +13,22 @@ constexpr int64_t kGrain = 1 << 14;
 
 void AddInto(const Context& ctx, const Tensor& a, const Tensor& b) {
   CHECK(a.rows() == b.rows() && a.cols() == b.cols());
-  const auto add = [ctx](const float* from, float* to, int64_t n) {
-    ctx.pool.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end, int) {
-      ctx.kernels.axpy(1, from + begin, to + begin, end - begin);
-    });
-  };
-  add(a.data(), b.data(), a.size());
+  ctx.pool.ParallelFor(a.size(), kGrain, [&](int64_t begin, int64_t end, int) {
+    ctx.kernels.axpy(1, a.data() + begin, b.data() + begin, end - begin);
+  });
   if (ctx.Records({a})) {
     b.set_requires_grad(true);
-    ctx.tape->Record([a, b, add] { add(b.grad(), a.grad(), a.size()); });
+    ctx.tape->Record([ctx, a, b] {
+      const float* const from = b.grad();
+      const auto [to, fresh] = a.GradTarget();
+      ctx.pool.ParallelFor(a.size(), kGrain, [&](int64_t begin, int64_t end, int) {
+        if (fresh) {
+          std::copy(from + begin, from + end, to + begin);
+        } else {
+          ctx.kernels.axpy(1, from + begin, to + begin, end - begin);
+        }
+      });
+    });
   }
 }
 
@@ -98,19 +105,26 @@ Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up,
   ctx.pool.ParallelFor(y.size(), kGrain, [&](int64_t begin, int64_t end, int) {
     forward(gate.data() + begin, up.data() + begin, y.data() + begin, end - begin);
   });
-  if (ctx.Records({gate, up})) {
-    y.set_requires_grad(true);
-    ctx.tape->Record([ctx, gate, up, y, activation] {
-      const float* dy = y.grad();
-      float *dgate = gate.grad(), *dup = up.grad();
-      const auto backward =
-          activation == Activation::kSilu ? ctx.kernels.silu_mul_backward : ctx.kernels.gelu_mul_backward;
-      ctx.pool.ParallelFor(y.size(), kGrain, [&](int64_t begin, int64_t end, int) {
-        backward(gate.data() + begin, up.data() + begin, dy + begin, dgate + begin, dup + begin, end - begin);
-      });
-    });
-  }
+  RecordGatedActivation(ctx, gate, up, activation, y);
   return y;
+}
+
+void RecordGatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation,
+                           const Tensor& y) {
+  if (!ctx.Records({gate, up})) return;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, gate, up, y, activation] {
+    const float* dy = y.grad();
+    const auto [dgate, gate_fresh] = gate.GradTarget();
+    const auto [dup, up_fresh] = up.GradTarget();
+    const auto backward =
+        activation == Activation::kSilu ? ctx.kernels.silu_mul_backward : ctx.kernels.gelu_mul_backward;
+    ctx.pool.ParallelFor(gate.size(), kGrain, [&](int64_t begin, int64_t end, int) {
+      if (gate_fresh) std::fill(dgate + begin, dgate + end, 0.0f);
+      if (up_fresh) std::fill(dup + begin, dup + end, 0.0f);
+      backward(gate.data() + begin, up.data() + begin, dy + begin, dgate + begin, dup + begin, end - begin);
+    });
+  });
 }
 
 }  // namespace thimble

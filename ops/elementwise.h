@@ -24,5 +24,8 @@ Tensor ScaleColumns(const Context& ctx, const Tensor& x, const Tensor& scale, co
 enum class Activation { kSilu, kGeluTanh };
 // activation(gate) * up (Shazeer 2020, "GLU variants").
 Tensor GatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation);
+// Its backward pass alone, of y's gradient.
+void RecordGatedActivation(const Context& ctx, const Tensor& gate, const Tensor& up, Activation activation,
+                           const Tensor& y);
 
 }  // namespace thimble

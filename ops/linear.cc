@@ -5,12 +5,63 @@
 #include <vector>
 
 #include "base/check.h"
+#include "ops/linear_bf16.h"
 
 namespace thimble {
+
+float* Scratch(int64_t n) {
+  thread_local std::vector<float> buffer;
+  if (buffer.size() < static_cast<size_t>(n)) buffer.resize(static_cast<size_t>(n));
+  return buffer.data();
+}
+
+const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int64_t n, float* scratch) {
+  if (w.type == WeightType::kF32) return reinterpret_cast<const float*>(w.row(first));
+  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
+  for (int64_t j = 0; j < n; ++j) decode(w.row(first + j), scratch + j * w.n_in, w.n_in);
+  return scratch;
+}
+
+void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy) {
+  if (w.trained) {
+    float* const dw = w.trained.grad();
+    const int64_t share = std::max<int64_t>(16, (w.n_out / ctx.pool.n_threads() + 15) / 16 * 16);
+    ctx.pool.ParallelFor(w.n_out, share, [&](int64_t begin, int64_t end, int) {
+      ctx.kernels.gemm_tn(end - begin, w.n_in, x.rows(), dy + begin, w.n_out, x.data(), w.n_in,
+                          dw + begin * w.n_in, w.n_in, true);
+    });
+  }
+  if (!w.trained_bias) return;
+  for (int64_t i = 0; i < x.rows(); ++i) {
+    ctx.kernels.axpy(1, dy + i * w.n_out, w.trained_bias.grad(), w.n_out);
+  }
+}
+
+int64_t LoraBlock(int64_t m) {
+  constexpr int64_t kLeast = 64, kMostBlocks = 32;
+  return std::max(kLeast, (m + kMostBlocks - 1) / kMostBlocks);
+}
+
+void AddLoraGradients(const Context& ctx, const LoraTerm& lora, const Tensor& da, int64_t first,
+                      const Tensor& db) {
+  const auto add = [&](const Tensor& parts, int64_t column, int64_t n, float* sum) {
+    ctx.pool.ParallelFor(n, 1024, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = 0; i < parts.rows(); ++i)
+        ctx.kernels.axpy(1, parts.row(i) + column + begin, sum + begin, end - begin);
+    });
+  };
+  if (lora.a.requires_grad()) add(da, first, lora.a.size(), lora.a.grad());
+  if (!lora.b.requires_grad()) return;
+  const Tensor sum = Tensor::Zeros(lora.b.cols(), lora.b.rows());
+  add(db, 0, sum.size(), sum.data());
+  for (int64_t j = 0; j < lora.b.rows(); ++j) {
+    for (int64_t i = 0; i < lora.b.cols(); ++i) lora.b.grad()[j * lora.b.cols() + i] += sum.row(i)[j];
+  }
+}
+
 namespace {
 
 constexpr int64_t kBackwardTile = 128;  // weight rows decoded at once
-constexpr size_t kMaxWeightsAtOnce = 3;
 
 // Weight rows decoded at once: as many as stay in the second-level cache, since the activations are read
 // again for each tile, but enough tiles for all threads.
@@ -21,28 +72,11 @@ int64_t ForwardTile(const Context& ctx, const Weight& w) {
   return std::max(kLeast, most / kLeast * kLeast);
 }
 
-// Scratch memory that a thread keeps between calls.
-float* Scratch(int64_t n) {
-  thread_local std::vector<float> buffer;
-  if (buffer.size() < static_cast<size_t>(n)) buffer.resize(static_cast<size_t>(n));
-  return buffer.data();
-}
-
-// Rows [first, first + n) in F32: where they stand, or decoded to `scratch` [n, n_in].
-const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int64_t n, float* scratch) {
-  if (w.type == WeightType::kF32) return reinterpret_cast<const float*>(w.row(first));
-  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
-  for (int64_t j = 0; j < n; ++j) decode(w.row(first + j), scratch + j * w.n_in, w.n_in);
-  return scratch;
-}
-
 // Which kernel multiplies a weight: those for packed weights, or BF16 and F32 for decoded ones.
 enum class Product { kF32, kDecodedBf16, kInt8, kInt16, kBf16 };
 
 Product ProductOf(const Context& ctx, const Weight& w) {
-  if (ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0 &&
-      w.n_out % 2 == 0)
-    return Product::kDecodedBf16;
+  if (HasBf16Product(ctx, w)) return Product::kDecodedBf16;
   if (ctx.compute != Compute::kInt8 || w.packed == nullptr) return Product::kF32;
   if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
   if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0)
@@ -50,14 +84,6 @@ Product ProductOf(const Context& ctx, const Weight& w) {
   if (w.type == WeightType::kBF16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0)
     return Product::kBf16;
   return Product::kF32;
-}
-
-void AddBias(const Weight& w, const Tensor& y) {
-  if (w.bias == nullptr) return;
-  for (int64_t i = 0; i < y.rows(); ++i) {
-    float* row = y.row(i);
-    for (int64_t j = 0; j < w.n_out; ++j) row[j] += w.bias[j];
-  }
 }
 
 // Rows of `cols` numbers as a product takes them: `convert` fills each of them from what row(i, scratch)
@@ -119,56 +145,6 @@ void ForwardF32(const Context& ctx, const Weight& w, const Tensor& x, const Tens
   });
 }
 
-// Memory for packed rows that a thread keeps between calls.
-uint8_t* PackedScratch(size_t bytes) {
-  struct alignas(64) Line {
-    uint8_t bytes[64];
-  };
-  thread_local std::vector<Line> buffer;
-  const size_t n = (bytes + sizeof(Line) - 1) / sizeof(Line);
-  if (buffer.size() < n) buffer.resize(n);
-  return buffer.data()->bytes;
-}
-
-// Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
-int64_t Bf16Stride(int64_t n) {
-  return (n + 31) / 32 * 32 + 32;
-}
-
-// Of a decoded weight, packed in BF16 for all threads at a time: what stays in the second-level cache.
-constexpr int64_t kPackedWeights = 1 << 19;
-
-// Activation rows that a thread multiplies with them at a time.
-int64_t ShareOfRows(const Context& ctx, int64_t m) {
-  constexpr int64_t kMost = 128, kTile = 32;
-  const int64_t share = (m + ctx.pool.n_threads() - 1) / ctx.pool.n_threads();
-  return std::min(kMost, (share + kTile - 1) / kTile * kTile);
-}
-
-// x: rows of BF16, Bf16Stride(n_in) apart. All threads decode and pack a stretch of W's rows, then each
-// multiplies its share of x's.
-void ForwardDecodedBf16(const Context& ctx, const Weight& w, const uint16_t* x, const Tensor& y) {
-  const auto& k = ctx.kernels;
-  const int64_t group_rows = k.packed_rows;
-  const size_t group_bytes = k.packed_bytes[static_cast<int>(WeightType::kBF16)](w.n_in);
-  const int64_t stretch = std::max(kPackedWeights / w.n_in / group_rows, int64_t{1}) * group_rows;
-  uint8_t* const packed = PackedScratch(group_bytes * static_cast<size_t>(stretch / group_rows));
-  for (int64_t t = 0; t < w.n_out; t += stretch) {
-    const int64_t n = std::min(stretch, w.n_out - t);
-    ctx.pool.ParallelFor((n + group_rows - 1) / group_rows, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t g = begin; g < end; ++g) {
-        const int64_t first = g * group_rows, rows = std::min(group_rows, n - first);
-        k.pack_rows_bf16(rows, w.n_in, DecodedRows(ctx, w, t + first, rows, Scratch(rows * w.n_in)), w.n_in,
-                         packed + static_cast<size_t>(g) * group_bytes);
-      }
-    });
-    ctx.pool.ParallelFor(y.rows(), ShareOfRows(ctx, y.rows()), [&](int64_t begin, int64_t end, int) {
-      const int64_t ld = Bf16Stride(w.n_in);
-      k.matmul_bf16(end - begin, n, w.n_in, packed, x + begin * ld, ld, y.row(begin) + t, w.n_out, false);
-    });
-  }
-}
-
 void Forward(const Context& ctx, Product product, std::span<const Weight* const> weights,
              const LinearInput& x, std::span<Tensor> y) {
   const auto& k = ctx.kernels;
@@ -197,11 +173,7 @@ void Forward(const Context& ctx, Product product, std::span<const Weight* const>
                              k.matmul_bf16(m, n_rows, n_in, rows, rounded, ld_bf16, out, w.n_out, false);
                            });
     }
-    case Product::kDecodedBf16: {
-      const auto* rounded = Converted<uint16_t>(ctx, m, n_in, row, ld_bf16, k.round_activations);
-      for (size_t i = 0; i < weights.size(); ++i) ForwardDecodedBf16(ctx, *weights[i], rounded, y[i]);
-      return;
-    }
+    case Product::kDecodedBf16:  // LinearBf16's
     case Product::kF32: {
       const Tensor whole = x.Whole(ctx);
       for (size_t i = 0; i < weights.size(); ++i) ForwardF32(ctx, *weights[i], whole, y[i]);
@@ -233,36 +205,9 @@ void BackwardInputInt8(const Context& ctx, const Weight& w, const float* dy, int
   });
 }
 
-// dx += dy W in BF16, as the forward pass.
-void BackwardInputBf16(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
-  constexpr int64_t kDecodedRows = 16;
-  const auto& k = ctx.kernels;
-  const auto packed_bytes = k.packed_bytes[static_cast<int>(WeightType::kBF16)];
-  const int64_t ld = Bf16Stride(w.n_out), n_groups = (w.n_in + k.packed_rows - 1) / k.packed_rows;
-  const auto* rounded = Converted<uint16_t>(
-      ctx, m, w.n_out, [&](int64_t i, float*) { return dy + i * w.n_out; }, ld, k.round_activations);
-  const int64_t stretch = std::clamp<int64_t>(kPackedWeights / w.n_in / 32 * 32, 32, w.n_out);
-  uint8_t* const packed = PackedScratch(packed_bytes(stretch) * static_cast<size_t>(n_groups));
-  for (int64_t t = 0; t < w.n_out; t += stretch) {
-    const int64_t n = std::min(stretch, w.n_out - t);
-    ctx.pool.ParallelFor(n, kDecodedRows, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; i += kDecodedRows) {
-        const int64_t rows = std::min(kDecodedRows, end - i);
-        k.pack_columns_bf16(i, rows, w.n_in, DecodedRows(ctx, w, t + i, rows, Scratch(rows * w.n_in)), w.n_in,
-                            packed, packed_bytes(n));
-      }
-    });
-    ctx.pool.ParallelFor(m, ShareOfRows(ctx, m), [&](int64_t begin, int64_t end, int) {
-      k.matmul_bf16(end - begin, w.n_in, n, packed, rounded + begin * ld + t, ld, dx + begin * w.n_in, w.n_in,
-                    true);
-    });
-  }
-}
-
 // dx += dy W, tile by tile: all threads decode a tile of W, then each multiplies its share of the rows.
 void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t m, float* dx) {
   if (HasIntegerGradients(ctx, w)) return BackwardInputInt8(ctx, w, dy, m, dx);
-  if (ProductOf(ctx, w) == Product::kDecodedBf16) return BackwardInputBf16(ctx, w, dy, m, dx);
   const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
   thread_local std::vector<float> shared_tile;
   if (w.type != WeightType::kF32) shared_tile.resize(static_cast<size_t>(kBackwardTile * w.n_in));
@@ -292,20 +237,21 @@ void BackwardInput(const Context& ctx, const Weight& w, const float* dy, int64_t
   }
 }
 
-// dw += dy^T x, and the bias's gradient.
-void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy) {
-  if (w.trained) {
-    float* const dw = w.trained.grad();
-    const int64_t share = std::max<int64_t>(16, (w.n_out / ctx.pool.n_threads() + 15) / 16 * 16);
-    ctx.pool.ParallelFor(w.n_out, share, [&](int64_t begin, int64_t end, int) {
-      ctx.kernels.gemm_tn(end - begin, w.n_in, x.rows(), dy + begin, w.n_out, x.data(), w.n_in,
-                          dw + begin * w.n_in, w.n_in, true);
-    });
+void AddBias(const Weight& w, const Tensor& y) {
+  if (w.bias == nullptr) return;
+  for (int64_t i = 0; i < y.rows(); ++i) {
+    float* row = y.row(i);
+    for (int64_t j = 0; j < w.n_out; ++j) row[j] += w.bias[j];
   }
-  if (!w.trained_bias) return;
-  for (int64_t i = 0; i < x.rows(); ++i) {
-    ctx.kernels.axpy(1, dy + i * w.n_out, w.trained_bias.grad(), w.n_out);
-  }
+}
+
+void RecordLinear(const Context& ctx, const Weight& weight, const Tensor& x, const Tensor& y) {
+  if (!ctx.Records({x, weight.trained, weight.trained_bias})) return;
+  y.set_requires_grad(true);
+  ctx.tape->Record([ctx, weight, x, y] {
+    BackwardWeight(ctx, weight, x, y.grad());
+    if (x.requires_grad()) BackwardInput(ctx, weight, y.grad(), x.rows(), x.grad());
+  });
 }
 
 // A stateless random bit per element, so that the backward pass sees the mask of the forward pass.
@@ -329,12 +275,6 @@ void ApplyDropout(const Context& ctx, const LoraTerm& lora, const float* in, flo
   });
 }
 
-// Rows whose gradients are computed at a time.
-int64_t LoraBlock(int64_t m) {
-  constexpr int64_t kLeast = 64, kMostBlocks = 32;
-  return std::max(kLeast, (m + kMostBlocks - 1) / kMostBlocks);
-}
-
 // Splits m > kFewRows rows of gemm_nt so that the last piece, too, is more than the few that are computed in
 // a way of their own: results then do not depend on the number of threads.
 int64_t ShareOfMany(const Context& ctx, int64_t m) {
@@ -351,12 +291,15 @@ IntegerGradientUse IntegerGradientUseOf(const Context& ctx, const Weight& w, int
 }
 
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
-            std::span<Tensor> y) {
+            std::span<Tensor> y, std::span<const LoraTerm> loras) {
   const Product first = ProductOf(ctx, *weights[0]);
   const bool at_once = std::all_of(weights.begin(), weights.end(),
                                    [&](const Weight* w) { return ProductOf(ctx, *w) == first; });
-  const LinearInput x = at_once && ctx.tape == nullptr ? input : input.Whole(ctx);
+  const bool dropped = std::ranges::any_of(loras, [](const LoraTerm& l) { return l.dropout > 0; });
+  const bool rows_do = first == Product::kDecodedBf16 ? !dropped : ctx.tape == nullptr && loras.empty();
+  const LinearInput x = at_once && rows_do ? input : input.Whole(ctx);
   CHECK(weights.size() <= kMaxWeightsAtOnce && y.size() == weights.size());
+  CHECK(loras.empty() || loras.size() == weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     CHECK(x.cols() == weights[i]->n_in);
     CHECK(ctx.kernels.decode_row[static_cast<int>(weights[i]->type)] != nullptr);
@@ -367,18 +310,19 @@ void Linear(const Context& ctx, std::span<const Weight* const> weights, const Li
     const Product product = ProductOf(ctx, *weights[begin]);
     for (end = begin + 1; end < weights.size() && ProductOf(ctx, *weights[end]) == product; ++end) {
     }
-    Forward(ctx, product, weights.subspan(begin, end - begin), x, y.subspan(begin, end - begin));
+    const auto part = [&](auto span) { return span.empty() ? span : span.subspan(begin, end - begin); };
+    if (product == Product::kDecodedBf16) {
+      LinearBf16(ctx, part(weights), x, dropped ? std::span<const LoraTerm>() : part(loras), part(y));
+    } else {
+      Forward(ctx, product, part(weights), x, part(y));
+    }
   }
-  for (size_t i = 0; i < weights.size(); ++i) AddBias(*weights[i], y[i]);
-  if (ctx.tape == nullptr) return;
-  const Tensor whole = x.Whole(ctx);
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (!ctx.Records({whole, weights[i]->trained, weights[i]->trained_bias})) continue;
-    y[i].set_requires_grad(true);
-    ctx.tape->Record([ctx, weight = *weights[i], x = whole, y = y[i]] {
-      BackwardWeight(ctx, weight, x, y.grad());
-      if (x.requires_grad()) BackwardInput(ctx, weight, y.grad(), x.rows(), x.grad());
-    });
+    const Weight& w = *weights[i];
+    AddBias(w, y[i]);
+    const bool bf16 = ProductOf(ctx, w) == Product::kDecodedBf16;
+    if (!bf16 && ctx.tape != nullptr) RecordLinear(ctx, w, x.Whole(ctx), y[i]);
+    if (!loras.empty() && loras[i].a && (!bf16 || dropped)) AddLora(ctx, x.Whole(ctx), loras[i], y[i]);
   }
 }
 
@@ -434,8 +378,6 @@ void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Te
     const float* dy = y.grad();
     Tensor dx = x.requires_grad() && lora.dropout > 0 ? Tensor::Empty(m, n_in) : Tensor();
     float* const target = dx ? dx.data() : x.requires_grad() ? x.grad() : nullptr;
-    // A block of rows at a time, while they are in cache; each has gradients of its own, added up in order,
-    // so that the sums do not depend on the number of threads.
     const int64_t block = LoraBlock(m);
     Tensor da = Tensor::Empty((m + block - 1) / block, r * n_in);
     Tensor db = Tensor::Empty(da.rows(), r * n_out);  // transposed
@@ -450,23 +392,7 @@ void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Te
       if (target != nullptr)
         k.gemm_nn(n, n_in, r, dh, r, lora.a.data(), n_in, target + begin * n_in, n_in, !dx);
     });
-    const auto sum = [&](const Tensor& parts) {  // into the first one
-      ctx.pool.ParallelFor(parts.cols(), 1024, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = 1; i < parts.rows(); ++i)
-          k.axpy(1, parts.row(i) + begin, parts.data() + begin, end - begin);
-      });
-    };
-    if (lora.a.requires_grad()) {
-      sum(da);
-      k.axpy(1, da.data(), lora.a.grad(), da.cols());
-    }
-    if (lora.b.requires_grad()) {
-      sum(db);
-      float* const gradient = lora.b.grad();
-      for (int64_t j = 0; j < n_out; ++j) {
-        for (int64_t i = 0; i < r; ++i) gradient[j * r + i] += db.data()[i * n_out + j];
-      }
-    }
+    AddLoraGradients(ctx, lora, da, 0, db);
     if (dx) ApplyDropout(ctx, lora, dx.data(), x.grad(), x.size(), true);
   });
 }

@@ -37,10 +37,6 @@ struct IntegerGradientUse {
   int64_t packed = 0, at_once = 0;
 };
 IntegerGradientUse IntegerGradientUseOf(const Context& ctx, const Weight& weight, int64_t n_rows);
-// Several weights with the same input, in one pass over the threads: y[i] = weights[i] x.
-void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
-            std::span<Tensor> y);
-
 // y += scale * dropout(x) A^T B^T, in place. x [m, n_in], a [r, n_in], b [n_out, r], y [m, n_out].
 // dropout in [0, 1): inverted dropout on x, the mask drawn from `seed` (LoRA, Hu et al. 2021, section 4.1).
 struct LoraTerm {
@@ -50,5 +46,10 @@ struct LoraTerm {
   uint64_t seed = 0;
 };
 void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Tensor& y);
+
+// Several weights with the same input, in one pass over the threads: y[i] = weights[i] x, and where `loras`
+// is not empty, what loras[i] adds to it, if set.
+void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
+            std::span<Tensor> y, std::span<const LoraTerm> loras = {});
 
 }  // namespace thimble

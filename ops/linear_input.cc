@@ -26,6 +26,17 @@ Tensor LinearInput::Whole(const Context& ctx) const {
   return x_;
 }
 
+Tensor LinearInput::ForGradient(const Context& ctx) const {
+  if (!norm_weight_ && !up_) return x_;
+  const Tensor y = Tensor::WithoutData(rows(), cols());
+  if (norm_weight_) {
+    RecordRmsNorm(ctx, x_, norm_weight_, norm_eps_, y);
+  } else {
+    RecordGatedActivation(ctx, x_, up_, activation_, y);
+  }
+  return y;
+}
+
 const float* LinearInput::Row(const Context& ctx, int64_t i, float* buffer) const {
   const KernelTable& k = ctx.kernels;
   if (norm_weight_) {

@@ -20,6 +20,8 @@ class LinearInput {
   int64_t rows() const { return x_.rows(); }
   int64_t cols() const { return x_.cols(); }
   Tensor Whole(const Context& ctx) const;
+  // A tensor without data whose gradient is that of Whole's result; or the tensor itself.
+  Tensor ForGradient(const Context& ctx) const;
   // Row i where it stands, or made in `buffer`. [cols()]
   const float* Row(const Context& ctx, int64_t i, float* buffer) const;
 

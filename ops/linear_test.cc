@@ -275,6 +275,15 @@ TEST_P(LinearTest, IntegerGradients) {
   }
 }
 
+double RelativeError(const std::vector<float>& found, const std::vector<float>& exact) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(static_cast<double>(found[i]) - exact[i], 2);
+    norm += std::pow(static_cast<double>(exact[i]), 2);
+  }
+  return std::sqrt(error / norm);
+}
+
 // Products of decoded weights in BF16 and their gradients are near those in F32, also where the weight is
 // more than is packed at a time, and the same on any number of threads.
 TEST_P(LinearTest, Bf16) {
@@ -302,14 +311,69 @@ TEST_P(LinearTest, Bf16) {
     for (const auto& results : {values, gradients}) {
       EXPECT_NE(results[0], results[1]);
       EXPECT_EQ(results[1], results[2]);
-      double error = 0, norm = 0;
-      for (size_t i = 0; i < results[0].size(); ++i) {
-        error += std::pow(static_cast<double>(results[1][i]) - results[0][i], 2);
-        norm += std::pow(static_cast<double>(results[0][i]), 2);
-      }
-      EXPECT_LT(std::sqrt(error / norm),
-                0.004);  // 2^-9 for each of two factors, and by chance of either sign
+      // 2^-9 for each of two factors, and by chance of either sign
+      EXPECT_LT(RelativeError(results[1], results[0]), 0.004);
     }
+  }
+}
+
+// The same of several weights with LoRA beside some of them, and of inputs that are made row by row.
+TEST_P(LinearTest, Bf16WithLora) {
+  if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
+  constexpr int64_t kRows = 75, kIn = 96;
+  ThreadPool one(1), three(3);
+  const TestWeight w[] = {MakeWeight(WeightType::kQ4_1, 6000, kIn, true, 1),
+                          MakeWeight(WeightType::kF32, 34, kIn, false, 2),
+                          MakeWeight(WeightType::kQ8_0, 130, kIn, false, 3)};
+  for (const char* kind : {"plain", "normed", "gated", "trained"}) {
+    SCOPED_TRACE(kind);
+    std::vector<std::vector<std::vector<float>>> results;  // by run and by tensor
+    for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
+                                        std::pair(&three, Compute::kBf16)}) {
+      Context ctx = ContextOn(*pool, compute);
+      Tape tape;
+      ctx.tape = &tape;
+      std::vector<Tensor> inputs;
+      inputs.push_back(RandomTensor(kRows, kIn, 6));
+      const LinearInput x = [&]() -> LinearInput {
+        if (kind == std::string_view("normed")) {
+          inputs.push_back(RandomTensor(1, kIn, 7));
+          return LinearInput::Normed(inputs[0], inputs[1], 1e-5f);
+        }
+        if (kind != std::string_view("gated")) return inputs[0];
+        inputs.push_back(RandomTensor(kRows, kIn, 8));
+        return LinearInput::Gated(inputs[0], inputs[1], Activation::kSilu);
+      }();
+      const LoraTerm loras[] = {{RandomTensor(8, kIn, 10, 0.2), RandomTensor(6000, 8, 11, 0.2), 2},
+                                {},
+                                {RandomTensor(35, kIn, 12, 0.2), RandomTensor(130, 35, 13, 0.2), 0.5f}};
+      for (const int i : {0, 2}) {
+        inputs.push_back(loras[i].a);
+        inputs.push_back(loras[i].b);
+      }
+      Weight trained = w[1].weight;
+      if (kind == std::string_view("trained")) {
+        inputs.push_back(Tensor::Empty(34, kIn));
+        std::copy_n(reinterpret_cast<const float*>(w[1].weight.data), inputs.back().size(),
+                    inputs.back().data());
+        trained = TrainedWeight("w", inputs.back());
+      }
+      for (const Tensor& t : inputs) t.set_requires_grad(true);
+      const Weight* const weights[] = {&w[0].weight, &trained, &w[2].weight};
+      Tensor y[3];
+      Linear(ctx, weights, x, y, loras);
+      for (uint64_t i = 0; i < 3; ++i) {
+        const Tensor dy = RandomTensor(kRows, y[i].cols(), 20 + i, 1e-9f);
+        std::copy_n(dy.data(), dy.size(), y[i].grad());
+      }
+      tape.Backward();
+      auto& run = results.emplace_back();
+      for (const Tensor& t : y) run.emplace_back(t.data(), t.data() + t.size());
+      for (const Tensor& t : inputs) run.emplace_back(t.grad(), t.grad() + t.size());
+    }
+    EXPECT_EQ(results[1], results[2]);
+    for (size_t i = 0; i < results[0].size(); ++i)
+      EXPECT_LT(RelativeError(results[1][i], results[0][i]), 0.006) << "tensor " << i;
   }
 }
 

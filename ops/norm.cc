@@ -1,5 +1,6 @@
 #include "ops/norm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -39,20 +40,26 @@ Tensor RmsNorm(const Context& ctx, const Tensor& x, const Tensor& weight, float 
       ctx.kernels.rms_norm(x.data() + g * n, weight.data(), eps, y.data() + g * n, n);
     }
   });
-  if (!ctx.Records({x, weight})) return y;
+  RecordRmsNorm(ctx, x, weight, eps, y);
+  return y;
+}
+
+void RecordRmsNorm(const Context& ctx, const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {
+  if (!ctx.Records({x, weight})) return;
   y.set_requires_grad(true);
-  ctx.tape->Record([ctx, x, y, weight, eps, n, n_groups] {
+  ctx.tape->Record([ctx, x, y, weight, eps] {
+    const int64_t n = weight.size(), n_groups = x.size() / n;
     const float* dy = y.grad();
     if (weight.requires_grad()) BackwardWeight(ctx, x, dy, weight, eps);
     if (!x.requires_grad()) return;
-    float* dx = x.grad();
+    const auto [dx, fresh] = x.GradTarget();
     ctx.pool.ParallelFor(n_groups, 1 + 8192 / n, [&](int64_t begin, int64_t end, int) {
+      if (fresh) std::fill(dx + begin * n, dx + end * n, 0.0f);
       for (int64_t g = begin; g < end; ++g) {
         ctx.kernels.rms_norm_backward(x.data() + g * n, weight.data(), eps, dy + g * n, dx + g * n, n);
       }
     });
   });
-  return y;
 }
 
 }  // namespace thimble

@@ -133,12 +133,22 @@ Tensor Tensor::Zeros(int64_t rows, int64_t cols) {
   return t;
 }
 
+Tensor Tensor::WithoutData(int64_t rows, int64_t cols) {
+  Tensor t;
+  t.node_ = std::allocate_shared<Node>(RecyclingAllocator<Node>(), Node{rows, cols, {}, {}});
+  return t;
+}
+
+Tensor::Target Tensor::GradTarget() const {
+  const bool fresh = !node_->grad;
+  if (fresh) node_->grad = Allocate(size());
+  return {node_->grad.get(), fresh};
+}
+
 float* Tensor::grad() const {
-  if (!node_->grad) {
-    node_->grad = Allocate(size());
-    ZeroGrad();
-  }
-  return node_->grad.get();
+  const auto [data, fresh] = GradTarget();
+  if (fresh) ZeroGrad();
+  return data;
 }
 
 void Tensor::ZeroGrad() const {

@@ -14,6 +14,7 @@ class Tensor {
   Tensor() = default;
   static Tensor Empty(int64_t rows, int64_t cols);  // not initialized
   static Tensor Zeros(int64_t rows, int64_t cols);
+  static Tensor WithoutData(int64_t rows, int64_t cols);  // for a gradient alone
 
   explicit operator bool() const { return node_ != nullptr; }
   int64_t rows() const { return node_->rows; }
@@ -27,6 +28,12 @@ class Tensor {
   void set_requires_grad(bool on) const { node_->requires_grad = on; }
   // Same shape as the data; zeros at first use.
   float* grad() const;
+  // The same for who fills a fresh one, which is not initialized, or else adds.
+  struct Target {
+    float* data;
+    bool fresh;
+  };
+  Target GradTarget() const;
   bool has_grad() const { return node_->grad != nullptr; }
   void ZeroGrad() const;
   // Moves another tensor's gradient here (same shape).

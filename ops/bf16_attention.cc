@@ -1,0 +1,390 @@
+#include "ops/bf16_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/check.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kRows = 96;              // rows that are multiplied with a block of keys at once
+constexpr int64_t kChunk = 4 * kKeyBlock;  // queries, and keys, of a piece of the backward pass
+constexpr int64_t kDepth = 32;  // of a tile: the kernels are fastest where a sum is over a multiple of it
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+int64_t RoundUp(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+// Memory of one thread, kept between calls, that begins at a cache line.
+template <typename T>
+class Buffer {
+ public:
+  T* Get(int64_t n) {
+    const size_t lines = (static_cast<size_t>(n) * sizeof(T) + sizeof(Line) - 1) / sizeof(Line);
+    if (lines_.size() < lines) lines_.resize(lines);
+    return reinterpret_cast<T*>(lines_.data());
+  }
+
+ private:
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  std::vector<Line> lines_;
+};
+
+struct Scratch {
+  Buffer<float> gathered, scores, scores_gradient, sums, out, k_gradient, v_gradient;
+  Buffer<uint16_t> queries, queries_t, y_gradient, y_gradient_t, rounded;
+  Buffer<uint8_t> packed;
+  std::vector<VisibleKeys> visible;
+};
+
+Scratch& ThreadScratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+// One kv head of one segment.
+struct Head {
+  const AttentionSegment* segment;
+  int64_t kv_head, first_block;  // its first among all blocks of keys
+
+  int64_t n_blocks() const { return (segment->kv_len + kKeyBlock - 1) / kKeyBlock; }
+  int64_t first_position() const { return segment->kv_len - segment->q_len; }  // of its queries
+};
+
+// The rows of queries at positions [begin, end), row i * group + h being head h of query i among those that
+// share the kv head.
+struct Piece {
+  const Head* head;
+  int64_t begin, end;
+
+  int64_t n() const { return end - begin; }
+  int64_t q_row() const { return head->segment->q_begin + begin - head->first_position(); }
+};
+
+// [cols, rows]
+const uint16_t* Transposed(const uint16_t* x, int64_t rows, int64_t cols, Buffer<uint16_t>& transposed) {
+  uint16_t* const y = transposed.Get(rows * cols);
+  for (int64_t c = 0; c < cols; ++c) {
+    for (int64_t r = 0; r < rows; ++r) y[c * rows + r] = x[r * cols + c];
+  }
+  return y;
+}
+
+class Attender {
+ public:
+  Attender(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+           std::span<const AttentionSegment> segments, const AttentionParams& p, const Tensor& y,
+           const Tensor& log_sums)
+      : ctx_(ctx),
+        kernels_(ctx.kernels),
+        q_(q),
+        k_(k),
+        v_(v),
+        y_(y),
+        log_sums_(log_sums),
+        p_(p),
+        group_(p.n_heads / p.n_kv_heads),
+        step_(std::max<int64_t>(1, kRows / group_)) {
+    for (const AttentionSegment& s : segments) {
+      for (int64_t h = 0; h < p.n_kv_heads; ++h) {
+        heads_.push_back({&s, h, n_blocks_});
+        n_blocks_ += heads_.back().n_blocks();
+      }
+    }
+  }
+
+  void Forward() const {
+    const Tensor keys = PackedRows(k_), values = PackedColumns(v_);
+    std::vector<Piece> pieces;
+    for (const Head& head : heads_) {
+      // The last queries see the most keys: they go first, so that the threads end together.
+      const int64_t first = head.first_position();
+      for (int64_t end = head.segment->kv_len; end > first; end -= step_)
+        pieces.push_back({&head, std::max(first, end - step_), end});
+    }
+    Run(pieces, [&](const Piece& piece) { ForwardPiece(piece, keys, values); });
+  }
+
+  // kChunk queries with the kChunk keys that stand `distance` before them at a time: no two threads then add
+  // to the same gradients, and each gradient is added up in the order of the distances.
+  void Backward() const {
+    const Operands packed{PackedRows(k_), PackedColumns(k_), PackedRows(v_)};
+    std::vector<Piece> pieces;
+    for (int64_t distance = 0;; distance += kChunk) {
+      pieces.clear();
+      for (const Head& head : heads_) {
+        for (int64_t begin = std::max(head.first_position(), distance), end; begin < head.segment->kv_len;
+             begin = end) {
+          end = std::min(head.segment->kv_len, RoundUp(begin + 1, kChunk));
+          pieces.push_back({&head, begin, end});
+        }
+      }
+      if (pieces.empty()) return;
+      Run(pieces, [&](const Piece& piece) {
+        BackwardPiece(piece, (piece.begin - distance) / kChunk * (kChunk / kKeyBlock), packed);
+      });
+    }
+  }
+
+ private:
+  // Of the backward pass, block by block as weights.
+  struct Operands {
+    Tensor keys, key_columns, values;
+  };
+  struct Rows {
+    const float* data;
+    int64_t ld;
+  };
+
+  template <typename Fn>
+  void Run(const std::vector<Piece>& pieces, const Fn& fn) const {
+    ctx_.pool.ParallelFor(static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) fn(pieces[static_cast<size_t>(i)]);
+    });
+  }
+
+  // Bytes of a matrix that matmul_bf16 takes as weights.
+  int64_t PackedBytes(int64_t n_rows, int64_t k) const {
+    return static_cast<int64_t>(GroupBytes(k)) * ((n_rows + kernels_.packed_rows - 1) / kernels_.packed_rows);
+  }
+  size_t GroupBytes(int64_t k) const { return kernels_.packed_bytes[static_cast<int>(WeightType::kBF16)](k); }
+
+  // A block's rows of a matrix shaped as k, [kKeyBlock, head_dim]: where they stand, or copied, with zeros
+  // behind the last.
+  Rows BlockRows(const Tensor& x, const Head& head, int64_t block) const {
+    const int64_t d = p_.head_dim, first = block * kKeyBlock;
+    const int64_t n = std::min<int64_t>(kKeyBlock, head.segment->kv_len - first);
+    const float* const rows = x.row(head.segment->kv_begin + first) + head.kv_head * d;
+    if (n == kKeyBlock) return {rows, x.cols()};
+    float* const copy = ThreadScratch().gathered.Get(kKeyBlock * d);
+    for (int64_t i = 0; i < n; ++i) std::copy_n(rows + i * x.cols(), d, copy + i * d);
+    std::fill(copy + n * d, copy + kKeyBlock * d, 0.0f);
+    return {copy, d};
+  }
+
+  // Row i is what pack(rows, packed) makes of block i among those of all heads.
+  template <typename Pack>
+  Tensor PackedBlocks(const Tensor& x, int64_t block_bytes, const Pack& pack) const {
+    const Tensor packed = Tensor::Empty(n_blocks_, block_bytes / static_cast<int64_t>(sizeof(float)));
+    ctx_.pool.ParallelFor(static_cast<int64_t>(heads_.size()), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Head& head = heads_[static_cast<size_t>(i)];
+        for (int64_t b = 0; b < head.n_blocks(); ++b)
+          pack(BlockRows(x, head, b), reinterpret_cast<uint8_t*>(packed.row(head.first_block + b)));
+      }
+    });
+    return packed;
+  }
+
+  // Blocks as weights [kKeyBlock, head_dim].
+  Tensor PackedRows(const Tensor& x) const {
+    const int64_t d = p_.head_dim, group_rows = kernels_.packed_rows;
+    return PackedBlocks(x, PackedBytes(kKeyBlock, d), [&](const Rows& rows, uint8_t* packed) {
+      for (int64_t i = 0; i < kKeyBlock; i += group_rows, packed += GroupBytes(d)) {
+        kernels_.pack_rows_bf16(std::min(group_rows, kKeyBlock - i), d, rows.data + i * rows.ld, rows.ld,
+                                packed);
+      }
+    });
+  }
+  // Transposed blocks, [head_dim, kKeyBlock].
+  Tensor PackedColumns(const Tensor& x) const {
+    const int64_t d = p_.head_dim;
+    return PackedBlocks(x, PackedBytes(d, kKeyBlock), [&](const Rows& rows, uint8_t* packed) {
+      kernels_.pack_columns_bf16(0, kKeyBlock, d, rows.data, rows.ld, packed, GroupBytes(kKeyBlock));
+    });
+  }
+
+  // The blocks that a piece sees.
+  int64_t FirstBlock(const Piece& piece) const {
+    return p_.window > 0 ? std::max<int64_t>(0, piece.begin - p_.window + 1) / kKeyBlock : 0;
+  }
+  static int64_t EndBlock(const Piece& piece) { return (piece.end - 1) / kKeyBlock + 1; }
+  static const void* Block(const Tensor& packed, const Piece& piece, int64_t block) {
+    return packed.row(piece.head->first_block + block);
+  }
+
+  // Of the piece's row i * group in a matrix shaped as q.
+  int64_t RowOffset(const Piece& piece, int64_t i) const {
+    return (piece.q_row() + i) * q_.cols() + piece.head->kv_head * group_ * p_.head_dim;
+  }
+
+  // [padded_rows, head_dim] = factor * the piece's rows of x, a matrix shaped as q, then zeros.
+  uint16_t* Rounded(const float* x, float factor, const Piece& piece, int64_t padded_rows,
+                    Buffer<uint16_t>& rounded) const {
+    const int64_t width = group_ * p_.head_dim, size = padded_rows * p_.head_dim;
+    float* const rows = ThreadScratch().gathered.Get(size);
+    for (int64_t i = 0; i < piece.n(); ++i) {
+      const float* const from = x + RowOffset(piece, i);
+      for (int64_t j = 0; j < width; ++j) rows[i * width + j] = factor * from[j];
+    }
+    std::fill(rows + piece.n() * width, rows + size, 0.0f);
+    uint16_t* const to = rounded.Get(size);
+    kernels_.round_activations(rows, to, size);
+    return to;
+  }
+
+  // What the rows see of a block of keys.
+  const VisibleKeys* Visible(const Piece& piece, int64_t block, int64_t padded_rows) const {
+    std::vector<VisibleKeys>& visible = ThreadScratch().visible;
+    visible.assign(static_cast<size_t>(padded_rows), {0, 0});
+    const auto cut = [](int64_t at) { return static_cast<int32_t>(std::clamp<int64_t>(at, 0, kKeyBlock)); };
+    for (int64_t i = 0; i < piece.n(); ++i) {
+      const int64_t end = piece.begin + i + 1 - block * kKeyBlock;
+      const VisibleKeys keys{p_.window > 0 ? cut(end - p_.window) : 0, cut(end)};
+      std::fill_n(visible.begin() + i * group_, group_, keys);
+    }
+    return visible.data();
+  }
+
+  void ForwardPiece(const Piece& piece, const Tensor& keys, const Tensor& values) const {
+    const int64_t d = p_.head_dim, rows = piece.n() * group_;
+    Scratch& scratch = ThreadScratch();
+    const uint16_t* const queries = Rounded(q_.data(), p_.scale, piece, rows, scratch.queries);
+    float* const scores = scratch.scores.Get(rows * kKeyBlock);
+    uint16_t* const weights = scratch.rounded.Get(rows * kKeyBlock);
+    float* const out = scratch.out.Get(rows * d);
+    float* const max = scratch.sums.Get(2 * rows);
+    float* const sum = max + rows;
+    std::fill(out, out + rows * d, 0.0f);
+    std::fill(max, max + rows, kNothing);
+    std::fill(sum, sum + rows, 0.0f);
+    for (int64_t b = FirstBlock(piece); b < EndBlock(piece); ++b) {
+      kernels_.matmul_bf16(rows, kKeyBlock, d, Block(keys, piece, b), queries, d, scores, kKeyBlock, false);
+      kernels_.softmax_step(rows, scores, Visible(piece, b, rows), max, sum, out, d);
+      kernels_.round_activations(scores, weights, rows * kKeyBlock);
+      kernels_.matmul_bf16(rows, d, kKeyBlock, Block(values, piece, b), weights, kKeyBlock, out, d, true);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t i = r / group_, h = r % group_;
+      const float factor = sum[r] == 0 ? 0.0f : 1 / sum[r];  // 0 where all scores are -infinity
+      float* const y = y_.data() + RowOffset(piece, i) + h * d;
+      for (int64_t j = 0; j < d; ++j) y[j] = factor * out[r * d + j];
+      log_sums_.row(piece.q_row() + i)[piece.head->kv_head * group_ + h] = max[r] + std::log(sum[r]);
+    }
+  }
+
+  // A piece's queries with the kChunk keys from a block on.
+  void BackwardPiece(const Piece& piece, int64_t first_block, const Operands& packed) const {
+    const int64_t end_block = std::min(first_block + kChunk / kKeyBlock, EndBlock(piece));
+    if (FirstBlock(piece) >= end_block) return;
+    const int64_t d = p_.head_dim;
+    Scratch& scratch = ThreadScratch();
+    float* const dk = scratch.k_gradient.Get(kChunk * d);  // of each block of keys, [head_dim, kKeyBlock]
+    float* const dv = scratch.v_gradient.Get(kChunk * d);
+    std::fill(dk, dk + kChunk * d, 0.0f);
+    std::fill(dv, dv + kChunk * d, 0.0f);
+    for (int64_t begin = piece.begin; begin < piece.end; begin += step_) {
+      const Piece part{piece.head, begin, std::min(piece.end, begin + step_)};
+      BackwardRows(part, first_block, std::min(end_block, EndBlock(part)), packed, dk, dv);
+    }
+    AddTransposed(dk, piece, first_block, k_.grad());
+    AddTransposed(dv, piece, first_block, v_.grad());
+  }
+
+  void BackwardRows(const Piece& piece, int64_t first_block, int64_t end_block, const Operands& packed,
+                    float* dk, float* dv) const {
+    const int64_t d = p_.head_dim, width = group_ * d;
+    const int64_t rows = RoundUp(piece.n() * group_, kDepth);  // those behind the last are zeros
+    Scratch& scratch = ThreadScratch();
+    const uint16_t* const queries = Rounded(q_.data(), p_.scale, piece, rows, scratch.queries);
+    const uint16_t* const dy = Rounded(y_.grad(), 1, piece, rows, scratch.y_gradient);
+    const uint16_t* const queries_t = Transposed(queries, rows, d, scratch.queries_t);
+    const uint16_t* const dy_t = Transposed(dy, rows, d, scratch.y_gradient_t);
+    float* const log_sums = scratch.sums.Get(3 * rows);
+    float* const sums = log_sums + rows;  // sum(dP * P), which is dy . y
+    float* const unused = sums + rows;
+    LoadSums(piece, rows, log_sums, sums);
+    float* const p = scratch.scores.Get(rows * kKeyBlock);
+    float* const ds = scratch.scores_gradient.Get(rows * kKeyBlock);
+    uint16_t* const rounded = scratch.rounded.Get(rows * kKeyBlock);
+    uint8_t* const packed_w = scratch.packed.Get(PackedBytes(kKeyBlock, rows));
+    float* const dq = scratch.out.Get(rows * d);
+    std::fill(dq, dq + rows * d, 0.0f);
+    const auto& k = kernels_;
+    // x_t [head_dim, rows] * w [rows, kKeyBlock]
+    const auto add_product = [&](const uint16_t* x_t, const float* w, float* to) {
+      k.pack_columns_bf16(0, rows, kKeyBlock, w, kKeyBlock, packed_w, GroupBytes(rows));
+      k.matmul_bf16(d, kKeyBlock, rows, packed_w, x_t, rows, to, kKeyBlock, true);
+    };
+    for (int64_t b = std::max(first_block, FirstBlock(piece)); b < end_block; ++b) {
+      const int64_t offset = (b - first_block) * kKeyBlock * d;
+      k.matmul_bf16(rows, kKeyBlock, d, Block(packed.keys, piece, b), queries, d, p, kKeyBlock, false);
+      // No score is above the logarithm of their sum: the step leaves that as it is, and gives exp(score -
+      // log_sum).
+      k.softmax_step(rows, p, Visible(piece, b, rows), log_sums, unused, nullptr, 0);
+      add_product(dy_t, p, dv + offset);
+      k.matmul_bf16(rows, kKeyBlock, d, Block(packed.values, piece, b), dy, d, ds, kKeyBlock, false);
+      for (int64_t r = 0; r < rows; ++r) {  // d softmax: P * (dP - sum(dP * P))
+        const float sum = sums[r];
+        for (int64_t j = r * kKeyBlock; j < (r + 1) * kKeyBlock; ++j) ds[j] = p[j] * (ds[j] - sum);
+      }
+      add_product(queries_t, ds, dk + offset);
+      k.round_activations(ds, rounded, rows * kKeyBlock);
+      k.matmul_bf16(rows, d, kKeyBlock, Block(packed.key_columns, piece, b), rounded, kKeyBlock, dq, d, true);
+    }
+    for (int64_t i = 0; i < piece.n(); ++i)
+      k.axpy(p_.scale, dq + i * width, q_.grad() + RowOffset(piece, i), width);
+  }
+
+  void LoadSums(const Piece& piece, int64_t rows, float* log_sums, float* sums) const {
+    std::fill(log_sums, log_sums + rows, kNothing);
+    std::fill(sums, sums + rows, 0.0f);
+    for (int64_t i = 0; i < piece.n(); ++i) {
+      const int64_t offset = RowOffset(piece, i);
+      std::copy_n(log_sums_.row(piece.q_row() + i) + piece.head->kv_head * group_, group_,
+                  log_sums + i * group_);
+      for (int64_t h = 0; h < group_; ++h) {
+        const int64_t at = offset + h * p_.head_dim;
+        sums[i * group_ + h] = kernels_.dot(y_.grad() + at, y_.data() + at, p_.head_dim);
+      }
+    }
+  }
+
+  // Adds the gradients of kChunk keys from a block on, each block [head_dim, kKeyBlock].
+  void AddTransposed(const float* blocks, const Piece& piece, int64_t first_block, float* gradient) const {
+    const int64_t d = p_.head_dim, first = first_block * kKeyBlock;
+    const int64_t n = std::min(kChunk, piece.head->segment->kv_len - first);
+    for (int64_t i = 0; i < n; ++i) {
+      const float* const from = blocks + i / kKeyBlock * kKeyBlock * d + i % kKeyBlock;
+      float* const to =
+          gradient + (piece.head->segment->kv_begin + first + i) * k_.cols() + piece.head->kv_head * d;
+      for (int64_t c = 0; c < d; ++c) to[c] += from[c * kKeyBlock];
+    }
+  }
+
+  const Context& ctx_;
+  const KernelTable& kernels_;
+  const Tensor &q_, &k_, &v_, &y_, &log_sums_;
+  const AttentionParams& p_;
+  const int64_t group_, step_;  // heads that share a kv head, queries at a time
+  std::vector<Head> heads_;
+  int64_t n_blocks_ = 0;
+};
+
+}  // namespace
+
+bool UsesBf16Attention(const Context& ctx, const AttentionParams& params) {
+  return ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && params.head_dim % 2 == 0;
+}
+
+void Bf16Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+                   std::span<const AttentionSegment> segments, const AttentionParams& params, const Tensor& y,
+                   const Tensor& log_sums) {
+  CHECK(q.cols() == params.n_heads * params.head_dim && params.n_heads % params.n_kv_heads == 0);
+  Attender(ctx, q, k, v, segments, params, y, log_sums).Forward();
+}
+
+void Bf16AttentionBackward(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+                           std::span<const AttentionSegment> segments, const AttentionParams& params,
+                           const Tensor& y, const Tensor& log_sums) {
+  y.grad(), q.grad(), k.grad(), v.grad();  // allocate before the threads start
+  Attender(ctx, q, k, v, segments, params, y, log_sums).Backward();
+}
+
+}  // namespace thimble
