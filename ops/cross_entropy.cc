@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "ops/decoded_rows.h"
 
 namespace thimble {
 namespace {
@@ -29,6 +30,16 @@ double DivergenceAndGradient(const KernelTable& k, float* logits, float* p, int6
   return loss;
 }
 
+std::vector<int64_t> LabelledRows(const Weight& output, const Tensor& x, std::span<const int32_t> labels) {
+  CHECK(static_cast<int64_t>(labels.size()) == x.rows());
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    CHECK(labels[i] < output.n_out);
+    if (labels[i] >= 0) rows.push_back(static_cast<int64_t>(i));
+  }
+  return rows;
+}
+
 Tensor GatherRows(const Tensor& x, std::span<const int64_t> rows) {
   Tensor y = Tensor::Empty(static_cast<int64_t>(rows.size()), x.cols());
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -44,12 +55,7 @@ template <typename BeginChunk, typename RowLoss>
 LossResult ChunkedLoss(const Context& ctx, const Weight& output, const Tensor& x,
                        std::span<const int32_t> labels, float gradient_scale, const BeginChunk& begin_chunk,
                        const RowLoss& row_loss) {
-  CHECK(static_cast<int64_t>(labels.size()) == x.rows());
-  std::vector<int64_t> rows;
-  for (size_t i = 0; i < labels.size(); ++i) {
-    CHECK(labels[i] < output.n_out);
-    if (labels[i] >= 0) rows.push_back(static_cast<int64_t>(i));
-  }
+  const std::vector<int64_t> rows = LabelledRows(output, x, labels);
   LossResult result{.n_labels = static_cast<int64_t>(rows.size())};
   if (rows.empty()) return result;
   const bool records = ctx.Records({x, output.trained});
@@ -81,10 +87,126 @@ LossResult ChunkedLoss(const Context& ctx, const Weight& output, const Tensor& x
   return result;
 }
 
+bool SweepsVocabulary(const Context& ctx, const Weight& output) {
+  return IsDecodedToBf16(ctx, output) && !output.trained && output.bias == nullptr;
+}
+
+// Output rows that are packed at a time, both ways.
+int64_t StretchRows(const Weight& output) {
+  constexpr int64_t kTile = 32;
+  return std::max(kPackedWeights / output.n_in / kTile, int64_t{1}) * kTile;
+}
+
+// All threads pack output rows [first, first + n) in BF16 as a product's rows and, if `columns` is not null,
+// as the columns of its gradient.
+void PackStretch(const Context& ctx, const Weight& output, int64_t first, int64_t n, uint8_t* rows,
+                 uint8_t* columns) {
+  const auto& k = ctx.kernels;
+  const auto packed_bytes = k.packed_bytes[static_cast<int>(WeightType::kBF16)];
+  const int64_t group_rows = k.packed_rows, n_in = output.n_in;
+  ctx.pool.ParallelFor((n + group_rows - 1) / group_rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t i = g * group_rows, n_rows = std::min(group_rows, n - i);
+      const float* const decoded = DecodedRows(ctx, output, first + i, n_rows, Scratch(n_rows * n_in));
+      k.pack_rows_bf16(n_rows, n_in, decoded, n_in, rows + static_cast<size_t>(g) * packed_bytes(n_in));
+      if (columns != nullptr) k.pack_columns_bf16(i, n_rows, n_in, decoded, n_in, columns, packed_bytes(n));
+    }
+  });
+}
+
+// The softmax of a row's logits, of which a stretch is seen at a time.
+struct RunningSoftmax {
+  double log_sum = -INFINITY;  // of the exponentials of the logits seen so far
+  double target = 0;           // the label's logit
+  float kept = 0, added = 0;   // what is in earlier stretches and in this one, of the probability so far
+
+  // logits -> their softmax but for the label (counted from here), which gets 0.
+  void Add(const KernelTable& k, float* logits, int64_t n, int64_t label) {
+    const bool has_label = label >= 0 && label < n;
+    if (has_label) target = static_cast<double>(logits[label]);
+    const auto stretch = static_cast<double>(k.softmax(logits, n));
+    const double both = std::max(log_sum, stretch) + std::log1p(std::exp(-std::fabs(log_sum - stretch)));
+    kept = static_cast<float>(std::exp(log_sum - both));
+    added = static_cast<float>(std::exp(stretch - both));
+    log_sum = both;
+    if (has_label) logits[label] = 0;
+  }
+};
+
+// The loss in one sweep through the vocabulary, of which logits exist a stretch at a time (as in Cut
+// Cross-Entropy, Wijmans et al. 2024), and the gradient in the same sweep, as the output of flash attention
+// (Dao et al. 2022): d loss / dx = sum over j of p[j] W[j] - W[label]. The label's terms are left to the end,
+// where p[label] - 1, which may be small, needs no rounding to BF16.
+LossResult SweptCrossEntropy(const Context& ctx, const Weight& output, const Tensor& x,
+                             std::span<const int32_t> labels, float gradient_scale) {
+  const auto& k = ctx.kernels;
+  const std::vector<int64_t> rows = LabelledRows(output, x, labels);
+  const int64_t m = std::ssize(rows), n_in = output.n_in;
+  LossResult result{.n_labels = m};
+  if (rows.empty()) return result;
+  const bool records = ctx.Records({x});
+  const int64_t ld = Bf16Stride(n_in), share = ShareOfRows(ctx, m);
+  std::vector<uint16_t> rounded(static_cast<size_t>(m * ld));
+  ctx.pool.ParallelFor(m, 8, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) k.round_activations(x.row(rows[i]), rounded.data() + i * ld, n_in);
+  });
+  const int64_t stretch = StretchRows(output), ld_p = Bf16Stride(stretch);
+  const size_t bytes_of_rows = PackedBytes(ctx, WeightType::kBF16, stretch, n_in),
+               bytes_of_columns = PackedBytes(ctx, WeightType::kBF16, n_in, stretch);
+  uint8_t* const packed_rows = PackedScratch(bytes_of_rows + bytes_of_columns);
+  uint8_t* const packed_columns = records ? packed_rows + bytes_of_rows : nullptr;
+  std::vector<uint16_t> p(static_cast<size_t>(records ? ctx.pool.n_threads() * share * ld_p : 0));
+  std::vector<RunningSoftmax> softmax(rows.size());
+  const Tensor sums = records ? Tensor::Zeros(m, n_in) : Tensor();  // of p[j] W[j] so far
+  for (int64_t t = 0; t < output.n_out; t += stretch) {
+    const int64_t n = std::min(stretch, output.n_out - t);
+    PackStretch(ctx, output, t, n, packed_rows, packed_columns);
+    ctx.pool.ParallelFor(m, share, [&](int64_t begin, int64_t end, int thread) {
+      const int64_t n_rows = end - begin;
+      float* const logits = Scratch(n_rows * (n + n_in));
+      k.matmul_bf16(n_rows, n, n_in, packed_rows, rounded.data() + begin * ld, ld, logits, n, false);
+      for (int64_t i = 0; i < n_rows; ++i)
+        softmax[begin + i].Add(k, logits + i * n, n, labels[rows[begin + i]] - t);
+      if (!records) return;
+      uint16_t* const own_p = p.data() + thread * share * ld_p;
+      for (int64_t i = 0; i < n_rows; ++i) k.round_activations(logits + i * n, own_p + i * ld_p, n);
+      float* const product = logits + n_rows * n;
+      k.matmul_bf16(n_rows, n_in, n, packed_columns, own_p, ld_p, product, n_in, false);
+      for (int64_t i = 0; i < n_rows; ++i) {
+        float* const sum = sums.row(begin + i);
+        const float kept = softmax[begin + i].kept, added = softmax[begin + i].added;
+        for (int64_t j = 0; j < n_in; ++j) sum[j] = sum[j] * kept + product[i * n_in + j] * added;
+      }
+    });
+  }
+  for (const RunningSoftmax& s : softmax) result.mean_loss += (s.log_sum - s.target) / static_cast<double>(m);
+  if (!records) return result;
+  const float scale = gradient_scale / static_cast<float>(m);
+  float* const dx = x.grad();
+  ctx.pool.ParallelFor(m, 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* const row = DecodedRows(ctx, output, labels[rows[i]], 1, Scratch(n_in));
+      const auto slope = static_cast<float>(std::expm1(softmax[i].target - softmax[i].log_sum));
+      k.axpy(scale, sums.row(i), dx + rows[i] * n_in, n_in);
+      k.axpy(scale * slope, row, dx + rows[i] * n_in, n_in);
+    }
+  });
+  return result;
+}
+
 }  // namespace
+
+int64_t CrossEntropyBytes(const Context& ctx, const Weight& output, int64_t n_rows) {
+  constexpr int64_t kF32 = sizeof(float), kBf16 = sizeof(uint16_t);
+  if (!SweepsVocabulary(ctx, output)) return 2 * std::min(n_rows, kLossRows) * output.n_out * kF32;
+  const int64_t stretch = StretchRows(output), at_once = ctx.pool.n_threads() * ShareOfRows(ctx, n_rows);
+  return n_rows * output.n_in * (kBf16 + kF32) + 2 * stretch * output.n_in * kBf16 +
+         at_once * (stretch * (kF32 + kBf16) + output.n_in * kF32);
+}
 
 LossResult LinearCrossEntropy(const Context& ctx, const Weight& output, const Tensor& x,
                               std::span<const int32_t> labels, float gradient_scale) {
+  if (SweepsVocabulary(ctx, output)) return SweptCrossEntropy(ctx, output, x, labels, gradient_scale);
   return ChunkedLoss(
       ctx, output, x, labels, gradient_scale, [](std::span<const int64_t>) {},
       [&](int64_t, int64_t row, float* logits, float scale) {

@@ -131,6 +131,61 @@ TEST_P(CrossEntropyTest, EveryRowOfManyChunks) {
   }
 }
 
+// The sweep through a vocabulary of several stretches, the last one short, against the chunks of rows in F32;
+// the same on any number of threads, and with and without the gradient.
+TEST_P(CrossEntropyTest, Bf16SweepsTheVocabulary) {
+  if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
+  constexpr int64_t kRows = 300, kIn = 288, kOut = 2100;
+  const Tensor values = RandomTensor(kOut, kIn, 1, 0.15);
+  Weight output = TrainedWeight("output", values);
+  output.trained = Tensor();
+  ThreadPool one(1), three(3);
+  for (const int64_t n : {int64_t{1}, int64_t{5}, int64_t{130}, kRows}) {
+    for (const bool ignore : {false, true}) {
+      SCOPED_TRACE(std::to_string(n) + (ignore ? " with ignored rows" : ""));
+      std::vector<int32_t> labels;
+      for (int64_t i = 0; i < n; ++i)
+        labels.push_back(ignore && i % 3 == 1 ? -1 : static_cast<int32_t>((i * 977 + kOut - 1) % kOut));
+      std::vector<double> losses;
+      std::vector<std::vector<float>> gradients;
+      const Tensor x = RandomTensor(n, kIn, 4);
+      // Of some rows, the label is so likely that the gradient is small.
+      for (int64_t i = 0; i < n; i += 2) {
+        if (labels[static_cast<size_t>(i)] >= 0)
+          kernels_.axpy(2, values.row(labels[static_cast<size_t>(i)]), x.row(i), kIn);
+      }
+      x.set_requires_grad(true);
+      for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
+                                          std::pair(&three, Compute::kBf16)}) {
+        Context ctx = ContextOn(*pool, compute);
+        const LossResult evaluated = LinearCrossEntropy(ctx, output, x, labels);
+        Tape tape;
+        ctx.tape = &tape;
+        std::fill_n(x.grad(), x.size(), 0.5f);
+        const LossResult result = LinearCrossEntropy(ctx, output, x, labels, static_cast<float>(n));
+        EXPECT_EQ(result.n_labels,
+                  std::count_if(labels.begin(), labels.end(), [](int32_t t) { return t >= 0; }));
+        EXPECT_EQ(result.mean_loss, evaluated.mean_loss);
+        losses.push_back(result.mean_loss);
+        gradients.emplace_back(x.grad(), x.grad() + x.size());
+      }
+      EXPECT_NE(losses[0], losses[1]);
+      EXPECT_EQ(losses[1], losses[2]);
+      EXPECT_EQ(gradients[1], gradients[2]);
+      EXPECT_NEAR(losses[1], losses[0], 0.02 * std::min(1.0, losses[0]));
+      for (int64_t i = 0; i < n; ++i) {
+        double error = 0, norm = 0;
+        for (auto j = static_cast<size_t>(i * kIn); j < static_cast<size_t>((i + 1) * kIn); ++j) {
+          error += std::pow(static_cast<double>(gradients[1][j]) - gradients[0][j], 2);
+          norm += std::pow(static_cast<double>(gradients[0][j]) - 0.5, 2);
+        }
+        EXPECT_LE(std::sqrt(error), 0.03 * std::sqrt(norm)) << "row " << i;
+        EXPECT_EQ(norm == 0, labels[static_cast<size_t>(i)] < 0);
+      }
+    }
+  }
+}
+
 // Against a teacher with other weights and another width.
 TEST_P(CrossEntropyTest, KlDivergenceAndItsGradient) {
   constexpr int64_t kTeacherWidth = 8;

@@ -5,22 +5,10 @@
 #include <vector>
 
 #include "base/check.h"
+#include "ops/decoded_rows.h"
 #include "ops/linear_bf16.h"
 
 namespace thimble {
-
-float* Scratch(int64_t n) {
-  thread_local std::vector<float> buffer;
-  if (buffer.size() < static_cast<size_t>(n)) buffer.resize(static_cast<size_t>(n));
-  return buffer.data();
-}
-
-const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int64_t n, float* scratch) {
-  if (w.type == WeightType::kF32) return reinterpret_cast<const float*>(w.row(first));
-  const auto decode = ctx.kernels.decode_row[static_cast<int>(w.type)];
-  for (int64_t j = 0; j < n; ++j) decode(w.row(first + j), scratch + j * w.n_in, w.n_in);
-  return scratch;
-}
 
 void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy) {
   if (w.trained) {
@@ -76,7 +64,7 @@ int64_t ForwardTile(const Context& ctx, const Weight& w) {
 enum class Product { kF32, kDecodedBf16, kInt8, kInt16, kBf16 };
 
 Product ProductOf(const Context& ctx, const Weight& w) {
-  if (HasBf16Product(ctx, w)) return Product::kDecodedBf16;
+  if (IsDecodedToBf16(ctx, w)) return Product::kDecodedBf16;
   if (ctx.compute != Compute::kInt8 || w.packed == nullptr) return Product::kF32;
   if (ctx.kernels.matmul_q[static_cast<int>(w.type)] != nullptr && w.n_in % 32 == 0) return Product::kInt8;
   if (w.type == WeightType::kF16 && ctx.kernels.matmul_f16 != nullptr && w.n_in % 32 == 0)

@@ -5,34 +5,16 @@
 #include <cstring>
 #include <vector>
 
+#include "ops/decoded_rows.h"
+
 namespace thimble {
 namespace {
 
-// Of a weight, packed for all threads at a time: what stays in the second-level cache.
-constexpr int64_t kPackedWeights = 1 << 19;
 // A product's columns come in whole tiles of this many, with zeros behind LoRA's.
 constexpr int64_t kTileColumns = 32;
 
 int64_t Padded(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
-}
-
-// Activation rows that a thread multiplies at a time.
-int64_t ShareOfRows(const Context& ctx, int64_t m) {
-  constexpr int64_t kMost = 128, kTile = 32;
-  const int64_t n_threads = ctx.pool.n_threads();
-  return std::min(kMost, Padded((m + n_threads - 1) / n_threads, kTile));
-}
-
-// Memory for packed rows that a thread keeps between calls.
-uint8_t* PackedScratch(size_t bytes) {
-  struct alignas(64) Line {
-    uint8_t bytes[64];
-  };
-  thread_local std::vector<Line> buffer;
-  const size_t n = (bytes + sizeof(Line) - 1) / sizeof(Line);
-  if (buffer.size() < n) buffer.resize(n);
-  return buffer.data()->bytes;
 }
 
 // Rows of BF16 in a tensor's memory.
@@ -52,6 +34,10 @@ int64_t LoraColumns(const LoraTerm& lora) {
   return lora.a ? Padded(lora.a.rows(), kTileColumns) : 0;
 }
 
+size_t PackedBf16Bytes(const Context& ctx, int64_t n_rows, int64_t n_columns) {
+  return PackedBytes(ctx, WeightType::kBF16, n_rows, n_columns);
+}
+
 // h[rows, r] = scale * x packed^T, in F32 and, rounded, behind the n columns of x. `packed` is A or B^T.
 void MultiplyLow(const Context& ctx, const LoraTerm& lora, const uint8_t* packed, int64_t n, const Rows& x,
                  float* h, int64_t ldh) {
@@ -66,12 +52,6 @@ void MultiplyLow(const Context& ctx, const LoraTerm& lora, const uint8_t* packed
       k.round_activations(low, x.row(i) + n, r);
     }
   });
-}
-
-size_t PackedBytes(const Context& ctx, int64_t rows, int64_t columns) {
-  const auto group_bytes = ctx.kernels.packed_bytes[static_cast<int>(WeightType::kBF16)];
-  return group_bytes(columns) *
-         static_cast<size_t>(Padded(rows, ctx.kernels.packed_rows) / ctx.kernels.packed_rows);
 }
 
 // Packs rows [first, first + rows) of [W, B]. All of W's row decoded, then B's and zeros.
@@ -102,16 +82,16 @@ void Forward(const Context& ctx, const Weight& w, const LoraTerm& lora, const Ro
   const int64_t m = y.rows(), group_rows = k.packed_rows, depth = w.n_in + LoraColumns(lora);
   if (lora.a) {
     const int64_t r = lora.a.rows();
-    const size_t group_bytes = PackedBytes(ctx, 1, w.n_in);
-    uint8_t* const packed = PackedScratch(PackedBytes(ctx, r, w.n_in));
+    const size_t group_bytes = PackedBf16Bytes(ctx, 1, w.n_in);
+    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, r, w.n_in));
     for (int64_t j = 0; j < r; j += group_rows)
       k.pack_rows_bf16(std::min(group_rows, r - j), w.n_in, lora.a.row(j), w.n_in,
                        packed + static_cast<size_t>(j / group_rows) * group_bytes);
     MultiplyLow(ctx, lora, packed, w.n_in, x, h.data(), r);
   }
   const int64_t stretch = std::max(kPackedWeights / depth / group_rows, int64_t{1}) * group_rows;
-  const size_t group_bytes = PackedBytes(ctx, 1, depth);
-  uint8_t* const packed = PackedScratch(PackedBytes(ctx, stretch, depth));
+  const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
+  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, stretch, depth));
   for (int64_t t = 0; t < w.n_out; t += stretch) {
     const int64_t n = std::min(stretch, w.n_out - t);
     ctx.pool.ParallelFor((n + group_rows - 1) / group_rows, 1, [&](int64_t begin, int64_t end, int) {
@@ -134,11 +114,11 @@ void BackwardInput(const Context& ctx, const Weight& w, const LoraTerm& lora, co
   const auto& k = ctx.kernels;
   const int64_t m = dy.memory.rows(), extra = LoraColumns(lora);
   const int64_t stretch = std::clamp<int64_t>(kPackedWeights / w.n_in / 32 * 32, 32, w.n_out);
-  uint8_t* const packed = PackedScratch(PackedBytes(ctx, w.n_in, stretch + extra));
+  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, w.n_in, stretch + extra));
   for (int64_t t = 0; t < w.n_out; t += stretch) {
     const int64_t n = std::min(stretch, w.n_out - t);
     const int64_t depth = t + n == w.n_out ? n + extra : n;
-    const size_t group_bytes = PackedBytes(ctx, 1, depth);
+    const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
     ctx.pool.ParallelFor(n, kDecodedRows, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; i += kDecodedRows) {
         const int64_t rows = std::min(kDecodedRows, end - i);
@@ -183,8 +163,8 @@ Rows BackwardLow(const Context& ctx, const Part& part, const Tensor& dh, Tensor*
     }
   });
   if (r > 0) {
-    uint8_t* const packed = PackedScratch(PackedBytes(ctx, r, n_out));
-    k.pack_columns_bf16(0, n_out, r, lora.b.data(), r, packed, PackedBytes(ctx, 1, n_out));
+    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, r, n_out));
+    k.pack_columns_bf16(0, n_out, r, lora.b.data(), r, packed, PackedBf16Bytes(ctx, 1, n_out));
     MultiplyLow(ctx, lora, packed, n_out, rounded, dh.data() + first, dh.cols());
   }
   return rounded;
@@ -234,11 +214,6 @@ void Backward(const Context& ctx, const std::vector<Part>& parts, const Rows& x,
 }
 
 }  // namespace
-
-bool HasBf16Product(const Context& ctx, const Weight& w) {
-  return ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0 &&
-         w.n_out % 2 == 0;
-}
 
 void LinearBf16(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
                 std::span<const LoraTerm> loras, std::span<Tensor> y) {

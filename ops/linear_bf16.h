@@ -5,9 +5,6 @@
 
 namespace thimble {
 
-// Whether the weight's products are computed here.
-bool HasBf16Product(const Context& ctx, const Weight& w);
-
 // y[i] = weights[i] x, and what loras[i] adds to it (without dropout; none where `loras` is empty); biases
 // are left to the caller. Weights are decoded and packed a stretch at a time; inputs, gradients and what LoRA
 // multiplies are rounded to BF16, and sums are in F32. A LoRA takes part as more columns of the product:

@@ -7,18 +7,6 @@ namespace thimble {
 
 constexpr size_t kMaxWeightsAtOnce = 3;
 
-// BF16 numbers from row to row of activations. Rows that lie a multiple of 4 KiB apart would evict each other
-// from the first-level cache.
-constexpr int64_t Bf16Stride(int64_t n) {
-  return (n + 31) / 32 * 32 + 32;
-}
-
-// Memory that a thread keeps until its next call.
-float* Scratch(int64_t n);
-
-// Rows [first, first + n) in F32: where they stand, or decoded to `scratch` [n, n_in].
-const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int64_t n, float* scratch);
-
 // dw += dy^T x, and the bias's gradient, where they are trained.
 void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy);
 

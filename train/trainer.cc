@@ -508,9 +508,9 @@ Trainer::TensorUse Trainer::MeasureTensors(int64_t n_tokens, bool checkpoint) {
 }
 
 int64_t Trainer::LogitsBytes(int64_t n_tokens) const {
-  const int64_t n_copies = teacher_ != nullptr ? 3 : 2;
-  return std::min(n_tokens, kLossRows) * method_.model().output().n_out * n_copies *
-         static_cast<int64_t>(sizeof(float));
+  const Weight& output = method_.model().output();
+  if (teacher_ == nullptr) return CrossEntropyBytes(ctx_, output, n_tokens);
+  return 3 * std::min(n_tokens, kLossRows) * output.n_out * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t Trainer::IntegerGradientBytes(int64_t n_tokens) const {
