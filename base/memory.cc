@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <climits>
+#include <cstdlib>
 
 namespace thimble {
 
@@ -21,10 +23,19 @@ void AdviseHugePages(void* p, size_t bytes) {
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
-void KeepFreedMemory() {
+void KeepFreedMemory(int64_t expected) {
 #if defined(__GLIBC__)
-  mallopt(M_MMAP_THRESHOLD, INT_MAX);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  constexpr int kMost = INT_MAX;  // of what mallopt takes
+  mallopt(M_MMAP_THRESHOLD, kMost);
+  mallopt(M_TRIM_THRESHOLD, kMost);
+  // What is touched for the first time later lies where this was.
+  const size_t bytes = static_cast<size_t>(std::clamp<int64_t>(expected, 0, kMost - (64 << 20)));
+  void* const p = std::malloc(bytes);
+  if (p == nullptr) return;
+  AdviseHugePages(p, bytes);
+  std::free(p);
+#else
+  (void)expected;
 #endif
 }
 

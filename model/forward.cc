@@ -29,13 +29,9 @@ struct ForwardState {
                               const LinearInput& input) const {
     const Weight* weights[n];
     for (size_t i = 0; i < n; ++i) weights[i] = &model.layers()[layer].weight(slots[i]);
-    // A single LoRA, and nothing else, takes part in the product.
-    LoraTerm loras[n];
-    const bool lora_alone = observer == nullptr && adapters.size() == 1 && IsLora(layer, slots);
-    for (size_t i = 0; i < n && lora_alone; ++i) loras[i] = Lora(adapters[0], layer, slots[i]);
     std::array<Tensor, n> y, scaled;  // scaled: inputs that adapters change
-    if (lora_alone) {
-      Linear(ctx, weights, input, y, loras);
+    if (HasLoraAlone(layer, slots)) {
+      Linear(ctx, weights, input, y, Loras(layer, slots));
       return y;
     }
     const LinearInput x = adapters.empty() && observer == nullptr ? input : input.Whole(ctx);
@@ -83,12 +79,31 @@ struct ForwardState {
     return {module.a, module.b, applied.scale * module.scale, applied.dropout, seed};
   }
 
-  // Whether the first adapter has LoRA or nothing in all these.
-  bool IsLora(int64_t layer, std::span<const Slot> slots) const {
+  // Whether there is one adapter, which has LoRA or nothing in all these: it then takes part in the products.
+  bool HasLoraAlone(int64_t layer, std::span<const Slot> slots) const {
+    if (observer != nullptr || adapters.size() != 1) return false;
     return std::ranges::all_of(slots, [&](Slot slot) {
       const AdapterModule& module = ModuleAt(adapters[0], layer, slot);
       return module.is_lora() || module.empty();
     });
+  }
+  template <size_t n>
+  std::array<LoraTerm, n> Loras(int64_t layer, const Slot (&slots)[n]) const {
+    std::array<LoraTerm, n> loras;
+    for (size_t i = 0; i < n; ++i) loras[i] = Lora(adapters[0], layer, slots[i]);
+    return loras;
+  }
+
+  // What the feed-forward network's last layer multiplies.
+  LinearInput Gate(const Context& ctx, int64_t layer, const LinearInput& input) const {
+    const Slot slots[] = {Slot::kGate, Slot::kUp};
+    const Activation activation = model.config().arch->activation;
+    const auto& weights = model.layers()[layer];
+    const Weight* const both[] = {&weights.weight(Slot::kGate), &weights.weight(Slot::kUp)};
+    if (adapters.empty() && observer == nullptr) return GatedLinear(ctx, both, input, activation);
+    if (HasLoraAlone(layer, slots)) return GatedLinear(ctx, both, input, activation, Loras(layer, slots));
+    const auto [gate, up] = Apply(ctx, layer, slots, input);
+    return LinearInput::Gated(gate, up, activation);
   }
 
   static Tensor PlusVera(const Context& ctx, const Tensor& x, const AdapterModule& m, float scale,
@@ -214,9 +229,8 @@ struct ForwardState {
 
   Tensor FeedForwardHalf(const Context& ctx, int64_t i, const Tensor& x) const {
     const ModelConfig& c = model.config();
-    const auto [gate, up] =
-        Apply(ctx, i, {Slot::kGate, Slot::kUp}, LinearInput::Normed(x, Norm(i, Slot::kFfnNorm), c.rms_eps));
-    auto [y] = Apply(ctx, i, {Slot::kDown}, LinearInput::Gated(gate, up, c.arch->activation));
+    auto [y] = Apply(ctx, i, {Slot::kDown},
+                     Gate(ctx, i, LinearInput::Normed(x, Norm(i, Slot::kFfnNorm), c.rms_eps)));
     if (const Tensor norm = Norm(i, Slot::kPostFfnNorm)) y = RmsNorm(ctx, y, norm, c.rms_eps);
     AddInto(ctx, x, y);
     return y;

@@ -33,10 +33,6 @@ bool IsDecodedToBf16(const Context& ctx, const Weight& w) {
          w.n_out % 2 == 0;
 }
 
-int64_t Bf16Stride(int64_t n) {
-  return (n + 31) / 32 * 32 + 32;
-}
-
 int64_t ShareOfRows(const Context& ctx, int64_t m) {
   constexpr int64_t kMost = 128, kTile = 32;
   const int64_t share = (m + ctx.pool.n_threads() - 1) / ctx.pool.n_threads();

@@ -1,6 +1,7 @@
 // Rows of a frozen weight in the memory of the thread that multiplies them: decoded to F32 or packed in BF16.
 #pragma once
 
+#include "ops/bf16_rows.h"
 #include "ops/linear.h"
 
 namespace thimble {
@@ -18,9 +19,6 @@ bool IsDecodedToBf16(const Context& ctx, const Weight& w);
 
 // Of a decoded weight, packed in BF16 for all threads at a time: what stays in the second-level cache.
 constexpr int64_t kPackedWeights = 1 << 19;
-
-// Rows that lie a multiple of 4 KiB apart would evict each other from the first-level cache.
-int64_t Bf16Stride(int64_t n);
 
 // Activation rows that a thread multiplies with them at a time.
 int64_t ShareOfRows(const Context& ctx, int64_t m);

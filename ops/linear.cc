@@ -314,6 +314,19 @@ void Linear(const Context& ctx, std::span<const Weight* const> weights, const Li
   }
 }
 
+LinearInput GatedLinear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
+                        Activation activation, std::span<const LoraTerm> loras) {
+  CHECK(weights.size() == 2);
+  const bool plain = std::ranges::all_of(weights, [&](const Weight* w) {
+    return IsDecodedToBf16(ctx, *w) && w->bias == nullptr && !w->trained;
+  });
+  if (plain && std::ranges::none_of(loras, [](const LoraTerm& l) { return l.dropout > 0; }))
+    return GatedLinearBf16(ctx, weights, x, activation, loras);
+  Tensor y[2];
+  Linear(ctx, weights, x, y, loras);
+  return LinearInput::Gated(y[0], y[1], activation);
+}
+
 Weight TrainedWeight(std::string name, const Tensor& weight, const Tensor& bias) {
   return {.name = std::move(name),
           .n_out = weight.rows(),

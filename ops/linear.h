@@ -52,4 +52,8 @@ void AddLora(const Context& ctx, const Tensor& x, const LoraTerm& lora, const Te
 void Linear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
             std::span<Tensor> y, std::span<const LoraTerm> loras = {});
 
+// What a layer multiplies next: activation(weights[0] x) * (weights[1] x), the latter two with their loras.
+LinearInput GatedLinear(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
+                        Activation activation, std::span<const LoraTerm> loras = {});
+
 }  // namespace thimble

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <tuple>
 #include <vector>
 
 #include "ops/decoded_rows.h"
@@ -12,234 +12,360 @@ namespace {
 
 // A product's columns come in whole tiles of this many, with zeros behind LoRA's.
 constexpr int64_t kTileColumns = 32;
+constexpr int kBf16 = static_cast<int>(WeightType::kBF16);
 
 int64_t Padded(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Rows of BF16 in a tensor's memory.
-struct Rows {
-  Tensor memory;
-  int64_t stride = 0;
-
-  static Rows Empty(int64_t m, int64_t n) {
-    const int64_t stride = Bf16Stride(n);
-    return {Tensor::Empty(m, stride / 2), stride};
-  }
-  uint16_t* row(int64_t i) const { return reinterpret_cast<uint16_t*>(memory.row(i)); }
-};
-
-// The columns that a LoRA adds to a product.
-int64_t LoraColumns(const LoraTerm& lora) {
-  return lora.a ? Padded(lora.a.rows(), kTileColumns) : 0;
+// Pieces of at most `most`, as many for each thread, of n things.
+int64_t PieceSize(const Context& ctx, int64_t n, int64_t most) {
+  const int64_t n_pieces = Padded((n + most - 1) / most, ctx.pool.n_threads());
+  return std::max<int64_t>(1, (n + n_pieces - 1) / n_pieces);
 }
 
 size_t PackedBf16Bytes(const Context& ctx, int64_t n_rows, int64_t n_columns) {
   return PackedBytes(ctx, WeightType::kBF16, n_rows, n_columns);
 }
 
-// h[rows, r] = scale * x packed^T, in F32 and, rounded, behind the n columns of x. `packed` is A or B^T.
-void MultiplyLow(const Context& ctx, const LoraTerm& lora, const uint8_t* packed, int64_t n, const Rows& x,
-                 float* h, int64_t ldh) {
-  const auto& k = ctx.kernels;
-  const int64_t m = x.memory.rows(), r = lora.a.rows();
-  ctx.pool.ParallelFor(m, ShareOfRows(ctx, m), [&](int64_t begin, int64_t end, int) {
-    k.matmul_bf16(end - begin, r, n, packed, x.row(begin), x.stride, h + begin * ldh, ldh, false);
-    for (int64_t i = begin; i < end; ++i) {
-      float* const low = h + i * ldh;
-      for (int64_t j = 0; j < r; ++j) low[j] *= lora.scale;
-      std::memset(x.row(i) + n, 0, static_cast<size_t>(LoraColumns(lora)) * sizeof(uint16_t));
-      k.round_activations(low, x.row(i) + n, r);
-    }
-  });
+// One weight of a call, with its LoRA or none.
+struct Part {
+  Weight weight;
+  LoraTerm lora;
+  Tensor y;
+  Bf16Rows rounded;       // in y's place
+  int64_t rank = 0;       // of its LoRA
+  int64_t first_low = 0;  // the column of h and dh that is its first
+};
+
+int64_t Rank(const std::vector<Part>& parts) {
+  return parts.empty() ? 0 : parts.back().first_low + parts.back().rank;
 }
 
-// Packs rows [first, first + rows) of [W, B]. All of W's row decoded, then B's and zeros.
-void PackRows(const Context& ctx, const Weight& w, const LoraTerm& lora, int64_t first, int64_t rows,
+// Rounds h's row, of n numbers, with zeros up to a whole tile.
+void RoundLow(const Context& ctx, const float* h, int64_t n, uint16_t* to) {
+  ctx.kernels.round_activations(h, to, n);
+  std::fill(to + n, to + Padded(n, kTileColumns), uint16_t{0});
+}
+
+void Scale(float* x, int64_t n, float by) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= by;
+}
+
+// All A, one below the other, from column `first` on, `n` columns, with zeros up to `n_rows`.
+void StackA(const std::vector<Part>& parts, int64_t first, int64_t n, int64_t n_rows, float* to) {
+  for (const Part& part : parts) {
+    for (int64_t j = 0; j < part.rank; ++j, to += n) std::copy_n(part.lora.a.row(j) + first, n, to);
+  }
+  std::fill(to, to + (n_rows - Rank(parts)) * n, 0.0f);
+}
+
+// The input, rounded, and behind it h of all parts, which is also returned in F32 [m, rank].
+std::pair<Bf16Rows, Tensor> RoundedInput(const Context& ctx, const std::vector<Part>& parts,
+                                         const LinearInput& input) {
+  constexpr int64_t kRows = 64;
+  const auto& k = ctx.kernels;
+  const int64_t m = input.rows(), n_in = input.cols(), rank = Rank(parts);
+  const Bf16Rows x = Bf16Rows::Empty(m, n_in + Padded(rank, kTileColumns));
+  const Tensor h = rank > 0 ? Tensor::Empty(m, rank) : Tensor();
+  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, rank, n_in));
+  if (rank > 0) {
+    float* const a = Scratch(rank * n_in);
+    StackA(parts, 0, n_in, rank, a);
+    const size_t group_bytes = PackedBf16Bytes(ctx, 1, n_in);
+    for (int64_t j = 0; j < rank; j += k.packed_rows)
+      k.pack_rows_bf16(std::min<int64_t>(k.packed_rows, rank - j), n_in, a + j * n_in, n_in,
+                       packed + static_cast<size_t>(j / k.packed_rows) * group_bytes);
+  }
+  ctx.pool.ParallelFor(m, kRows, [&](int64_t begin, int64_t end, int) {
+    float* const scratch = Scratch(n_in);
+    for (int64_t i = begin; i < end; ++i) k.round_activations(input.Row(ctx, i, scratch), x.row(i), n_in);
+    if (rank == 0) return;
+    k.matmul_bf16(end - begin, rank, n_in, packed, x.row(begin), x.stride, h.row(begin), rank, false);
+    for (int64_t i = begin; i < end; ++i) {
+      for (const Part& part : parts) Scale(h.row(i) + part.first_low, part.rank, part.lora.scale);
+      RoundLow(ctx, h.row(i), rank, x.row(i) + n_in);
+    }
+  });
+  return {x, h};
+}
+
+// Packs rows [first, first + rows) of [W, B], B standing where its part of h does.
+void PackRows(const Context& ctx, const Part& part, int64_t first, int64_t rows, int64_t depth,
               uint8_t* packed) {
-  const int64_t extra = LoraColumns(lora), depth = w.n_in + extra;
+  const Weight& w = part.weight;
   float* const scratch = Scratch(rows * depth);
   const float* source = scratch;
-  if (extra == 0) {
+  if (depth == w.n_in) {
     source = DecodedRows(ctx, w, first, rows, scratch);
   } else {
-    const int64_t r = lora.b.cols();
     for (int64_t j = 0; j < rows; ++j) {
       float* const to = scratch + j * depth;
       const float* const from = DecodedRows(ctx, w, first + j, 1, to);
       if (from != to) std::copy_n(from, w.n_in, to);
-      std::copy_n(lora.b.row(first + j), r, to + w.n_in);
-      std::fill(to + w.n_in + r, to + depth, 0.0f);
+      std::fill(to + w.n_in, to + depth, 0.0f);
+      std::copy_n(part.lora.b.row(first + j), part.rank, to + w.n_in + part.first_low);
     }
   }
   ctx.kernels.pack_rows_bf16(rows, depth, source, depth, packed);
 }
 
-// All threads pack a stretch of the rows, then each multiplies its share of x's.
-void Forward(const Context& ctx, const Weight& w, const LoraTerm& lora, const Rows& x, const Tensor& h,
-             const Tensor& y) {
+// Columns [first, first + n) of the part's result.
+void Multiply(const Context& ctx, const Part& part, int64_t first, int64_t n, int64_t depth,
+              const uint8_t* packed, const Bf16Rows& x) {
+  constexpr int64_t kMostRows = 64;
   const auto& k = ctx.kernels;
-  const int64_t m = y.rows(), group_rows = k.packed_rows, depth = w.n_in + LoraColumns(lora);
-  if (lora.a) {
-    const int64_t r = lora.a.rows();
-    const size_t group_bytes = PackedBf16Bytes(ctx, 1, w.n_in);
-    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, r, w.n_in));
-    for (int64_t j = 0; j < r; j += group_rows)
-      k.pack_rows_bf16(std::min(group_rows, r - j), w.n_in, lora.a.row(j), w.n_in,
-                       packed + static_cast<size_t>(j / group_rows) * group_bytes);
-    MultiplyLow(ctx, lora, packed, w.n_in, x, h.data(), r);
-  }
-  const int64_t stretch = std::max(kPackedWeights / depth / group_rows, int64_t{1}) * group_rows;
-  const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
-  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, stretch, depth));
-  for (int64_t t = 0; t < w.n_out; t += stretch) {
-    const int64_t n = std::min(stretch, w.n_out - t);
-    ctx.pool.ParallelFor((n + group_rows - 1) / group_rows, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t g = begin; g < end; ++g) {
-        const int64_t first = g * group_rows;
-        PackRows(ctx, w, lora, t + first, std::min(group_rows, n - first),
-                 packed + static_cast<size_t>(g) * group_bytes);
-      }
-    });
-    ctx.pool.ParallelFor(m, ShareOfRows(ctx, m), [&](int64_t begin, int64_t end, int) {
-      k.matmul_bf16(end - begin, n, depth, packed, x.row(begin), x.stride, y.row(begin) + t, w.n_out, false);
-    });
+  const int64_t m = x.memory.rows();
+  if (!part.rounded)
+    return k.matmul_bf16(m, n, depth, packed, x.row(0), x.stride, part.y.data() + first, part.weight.n_out,
+                         false);
+  float* const scratch = Scratch(kMostRows * n);
+  for (int64_t i = 0; i < m; i += kMostRows) {
+    const int64_t rows = std::min(kMostRows, m - i);
+    k.matmul_bf16(rows, n, depth, packed, x.row(i), x.stride, scratch, n, false);
+    for (int64_t j = 0; j < rows; ++j)
+      k.round_activations(scratch + j * n, part.rounded.row(i + j) + first, n);
   }
 }
 
-// dx (+)= [dy, dh] [W; A], a stretch of W's rows at a time; A's rows follow the last of them.
-void BackwardInput(const Context& ctx, const Weight& w, const LoraTerm& lora, const Rows& dy, float* dx,
-                   bool add) {
-  constexpr int64_t kDecodedRows = 16;
+// Each thread packs rows of the weights and multiplies all of x with them.
+void Forward(const Context& ctx, const std::vector<Part>& parts, const Bf16Rows& x) {
   const auto& k = ctx.kernels;
-  const int64_t m = dy.memory.rows(), extra = LoraColumns(lora);
-  const int64_t stretch = std::clamp<int64_t>(kPackedWeights / w.n_in / 32 * 32, 32, w.n_out);
-  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, w.n_in, stretch + extra));
-  for (int64_t t = 0; t < w.n_out; t += stretch) {
-    const int64_t n = std::min(stretch, w.n_out - t);
-    const int64_t depth = t + n == w.n_out ? n + extra : n;
-    const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
-    ctx.pool.ParallelFor(n, kDecodedRows, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; i += kDecodedRows) {
-        const int64_t rows = std::min(kDecodedRows, end - i);
-        k.pack_columns_bf16(i, rows, w.n_in, DecodedRows(ctx, w, t + i, rows, Scratch(rows * w.n_in)), w.n_in,
-                            packed, group_bytes);
-      }
-    });
-    if (depth > n) {
-      float* const rows = Scratch(extra * w.n_in);
-      std::copy_n(lora.a.data(), lora.a.size(), rows);
-      std::fill(rows + lora.a.size(), rows + extra * w.n_in, 0.0f);
-      k.pack_columns_bf16(n, extra, w.n_in, rows, w.n_in, packed, group_bytes);
+  const int64_t n_in = parts[0].weight.n_in, group_rows = k.packed_rows;
+  const int64_t most_depth = n_in + Padded(Rank(parts), kTileColumns);
+  int64_t n_groups = 0;
+  for (const Part& part : parts) n_groups += (part.weight.n_out + group_rows - 1) / group_rows;
+  const int64_t most = std::max<int64_t>(1, kPackedWeights / most_depth / group_rows);
+  const int64_t piece = PieceSize(ctx, n_groups, most);
+  ctx.pool.ParallelFor(n_groups, piece, [&](int64_t begin, int64_t end, int) {
+    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, piece * group_rows, most_depth));
+    for (const Part& part : parts) {
+      const int64_t n_out = part.weight.n_out, depth = part.rank > 0 ? most_depth : n_in;
+      const int64_t first = std::max<int64_t>(begin, 0) * group_rows,
+                    last = std::min(end * group_rows, n_out);
+      const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
+      for (int64_t j = first; j < last; j += group_rows)
+        PackRows(ctx, part, j, std::min(group_rows, last - j), depth,
+                 packed + static_cast<size_t>((j - first) / group_rows) * group_bytes);
+      if (first < last) Multiply(ctx, part, first, last - first, depth, packed, x);
+      const int64_t n = (n_out + group_rows - 1) / group_rows;
+      begin -= n, end -= n;  // in groups of the next part
     }
-    ctx.pool.ParallelFor(m, ShareOfRows(ctx, m), [&](int64_t begin, int64_t end, int) {
-      k.matmul_bf16(end - begin, w.n_in, depth, packed, dy.row(begin) + t, dy.stride, dx + begin * w.n_in,
-                    w.n_in, add || t > 0);
-    });
-  }
+  });
 }
 
-// One weight of a recorded call.
-struct Part {
-  Weight weight;
-  LoraTerm lora;
-  Tensor h, y;
-  int64_t first;  // column of dh
+// A recorded call: what its backward pass reads.
+struct Call {
+  std::vector<Part> parts;
+  Bf16Rows x;
+  Tensor h;
+  Tensor gated;  // of GatedLinear: the result, whose gradient is known
+  Activation activation = Activation::kSilu;
 };
 
-// dy rounded, the gradient of B, and dh = scale * dy B, also behind dy's columns.
-Rows BackwardLow(const Context& ctx, const Part& part, const Tensor& dh, Tensor* db) {
+// Rows [begin, end) of the gradients of the outputs, one matrix for each part: where they stand, or made of
+// the gradient of what was made of them. Kept in Scratch.
+std::array<const float*, kMaxWeightsAtOnce> OutputGradients(const Context& ctx, const Call& call,
+                                                            int64_t begin, int64_t end) {
+  std::array<const float*, kMaxWeightsAtOnce> dy{};
+  if (!call.gated) {
+    for (size_t i = 0; i < call.parts.size(); ++i)
+      dy[i] = call.parts[i].y.grad() + begin * call.parts[i].weight.n_out;
+    return dy;
+  }
   const auto& k = ctx.kernels;
-  const auto& [w, lora, h, y, first] = part;
-  const int64_t m = y.rows(), n_out = w.n_out, block = LoraBlock(m), r = lora.a ? lora.a.rows() : 0;
-  const float* const dy = y.grad();
-  const Rows rounded = Rows::Empty(m, n_out + LoraColumns(lora));
-  if (r > 0) *db = Tensor::Empty((m + block - 1) / block, r * n_out);
+  const auto backward = call.activation == Activation::kSilu ? k.silu_mul_backward : k.gelu_mul_backward;
+  const int64_t n = call.gated.cols(), size = (end - begin) * n;
+  float* const dgate = Scratch(2 * size + 2 * n);
+  float *const dup = dgate + size, *const gate = dup + size, *const up = gate + n;
+  std::fill(dgate, gate, 0.0f);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t at = (i - begin) * n;
+    k.decode_row[kBf16](call.parts[0].rounded.row(i), gate, n);
+    k.decode_row[kBf16](call.parts[1].rounded.row(i), up, n);
+    backward(gate, up, call.gated.grad() + i * n, dgate + at, dup + at, n);
+  }
+  return {dgate, dup};
+}
+
+// The gradients of the outputs, rounded, side by side, and behind them dh of all parts.
+struct Gradients {
+  Bf16Rows rows;
+  int64_t n;  // columns
+};
+
+// The gradients of all A and B, too.
+Gradients RoundedGradients(const Context& ctx, const Call& call) {
+  const auto& k = ctx.kernels;
+  const std::vector<Part>& parts = call.parts;
+  const int64_t m = call.x.memory.rows(), n_in = parts[0].weight.n_in, rank = Rank(parts);
+  const int64_t block = LoraBlock(m), n_blocks = (m + block - 1) / block;
+  int64_t n_out = 0;
+  size_t packed_bytes = 0;
+  for (const Part& part : parts) {
+    n_out += part.weight.n_out;
+    packed_bytes += PackedBf16Bytes(ctx, part.rank, part.weight.n_out);
+    (call.gated ? call.gated : part.y).grad();  // before the threads start
+  }
+  const int64_t n = n_out + Padded(rank, kTileColumns);
+  const Gradients dy{Bf16Rows::Empty(m, n), n};
+  uint8_t* const packed_b = PackedScratch(packed_bytes);
+  std::vector<Tensor> db(parts.size());
+  uint8_t* to = packed_b;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Weight& w = parts[i].weight;
+    const int64_t r = parts[i].rank;
+    if (r == 0) continue;
+    db[i] = Tensor::Empty(n_blocks, r * w.n_out);
+    k.pack_columns_bf16(0, w.n_out, r, parts[i].lora.b.data(), r, to, PackedBf16Bytes(ctx, 1, w.n_out));
+    to += PackedBf16Bytes(ctx, r, w.n_out);
+  }
+  const Tensor dh = Tensor::Empty(m, rank), da = Tensor::Empty(n_blocks, rank * n_in);
   ctx.pool.ParallelFor(m, block, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) k.round_activations(dy + i * n_out, rounded.row(i), n_out);
-    if (r > 0) {
-      k.gemm_tn(r, n_out, end - begin, h.row(begin), r, dy + begin * n_out, n_out, db->row(begin / block),
-                n_out, false);
+    const int64_t rows = end - begin;
+    const auto outputs = OutputGradients(ctx, call, begin, end);
+    const uint8_t* packed = packed_b;
+    int64_t column = 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const int64_t cols = parts[i].weight.n_out, r = parts[i].rank, first = parts[i].first_low;
+      for (int64_t j = 0; j < rows; ++j)
+        k.round_activations(outputs[i] + j * cols, dy.rows.row(begin + j) + column, cols);
+      if (r > 0) {
+        k.gemm_tn(r, cols, rows, call.h.row(begin) + first, rank, outputs[i], cols, db[i].row(begin / block),
+                  cols, false);
+        k.matmul_bf16(rows, r, cols, packed, dy.rows.row(begin) + column, dy.rows.stride,
+                      dh.row(begin) + first, rank, false);
+        for (int64_t j = begin; j < end; ++j) Scale(dh.row(j) + first, r, parts[i].lora.scale);
+        packed += PackedBf16Bytes(ctx, r, cols);
+      }
+      column += cols;
+    }
+    if (rank == 0) return;
+    float* const decoded = Scratch(rows * n_in);
+    for (int64_t i = begin; i < end; ++i) {
+      RoundLow(ctx, dh.row(i), rank, dy.rows.row(i) + column);
+      k.decode_row[kBf16](call.x.row(i), decoded + (i - begin) * n_in, n_in);
+    }
+    k.gemm_tn(rank, n_in, rows, dh.row(begin), rank, decoded, n_in, da.row(begin / block), n_in, false);
+  });
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].rank > 0) AddLoraGradients(ctx, parts[i].lora, da, parts[i].first_low * n_in, db[i]);
+  }
+  return dy;
+}
+
+// dx (+)= [dy, dh] [W; A], W being all weights one below the other. Each thread packs columns of it, a
+// stretch of the rows at a time, and multiplies all of dy with them.
+void BackwardInput(const Context& ctx, const std::vector<Part>& parts, const Gradients& dy, float* dx,
+                   bool add) {
+  constexpr int64_t kDecodedRows = 16, kMostRows = 1600;
+  const auto& k = ctx.kernels;
+  const int64_t m = dy.rows.memory.rows(), n_in = parts[0].weight.n_in;
+  int64_t unit = kTileColumns;  // columns that can be decoded apart
+  for (const Part& part : parts) unit = std::max<int64_t>(unit, Info(part.weight.type).block_size);
+  const int64_t n_units = (n_in + unit - 1) / unit;
+  // Sums are the same for any number of threads, since the stretches are.
+  const int64_t n_stretches = (dy.n + kMostRows - 1) / kMostRows;
+  const int64_t stretch = Padded((dy.n + n_stretches - 1) / n_stretches, kTileColumns);
+  const int64_t piece = PieceSize(ctx, n_units, std::max<int64_t>(1, kPackedWeights / stretch / unit));
+  ctx.pool.ParallelFor(n_units, piece, [&](int64_t begin, int64_t end, int) {
+    const int64_t first = begin * unit, columns = std::min(end * unit, n_in) - first;
+    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, columns, stretch));
+    for (int64_t t = 0; t < dy.n; t += stretch) {
+      const int64_t n = std::min(stretch, dy.n - t);
+      const size_t group_bytes = PackedBf16Bytes(ctx, 1, n);
+      int64_t row = -t;  // of the part's first row within the stretch
+      for (const Part& part : parts) {
+        const Weight& w = part.weight;
+        const size_t offset = RowBytes(w.type, first);
+        const auto decode = k.decode_row[static_cast<int>(w.type)];
+        for (int64_t i = std::max(row, int64_t{0}); i < std::min(n, row + w.n_out); i += kDecodedRows) {
+          const int64_t rows = std::min({kDecodedRows, n - i, row + w.n_out - i});
+          float* const decoded = Scratch(rows * columns);
+          for (int64_t j = 0; j < rows; ++j)
+            decode(w.row(i + j - row) + offset, decoded + j * columns, columns);
+          k.pack_columns_bf16(i, rows, columns, decoded, columns, packed, group_bytes);
+        }
+        row += w.n_out;
+      }
+      if (row < n) {  // dy.n - row is that of A with its zeros
+        float* const a = Scratch((dy.n - t - row) * columns);
+        StackA(parts, first, columns, dy.n - t - row, a);
+        const int64_t skipped = std::max(-row, int64_t{0});
+        k.pack_columns_bf16(row + skipped, n - row - skipped, columns, a + skipped * columns, columns, packed,
+                            group_bytes);
+      }
+      k.matmul_bf16(m, columns, n, packed, dy.rows.row(0) + t, dy.rows.stride, dx + first, n_in,
+                    add || t > 0);
     }
   });
-  if (r > 0) {
-    uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, r, n_out));
-    k.pack_columns_bf16(0, n_out, r, lora.b.data(), r, packed, PackedBf16Bytes(ctx, 1, n_out));
-    MultiplyLow(ctx, lora, packed, n_out, rounded, dh.data() + first, dh.cols());
-  }
-  return rounded;
 }
 
-// The gradients of all A: dh^T x.
-Tensor BackwardA(const Context& ctx, const Rows& x, int64_t n_in, const Tensor& dh) {
-  const auto& k = ctx.kernels;
-  const int64_t m = dh.rows(), block = LoraBlock(m);
-  const Tensor da = Tensor::Empty((m + block - 1) / block, dh.cols() * n_in);
-  ctx.pool.ParallelFor(m, block, [&](int64_t begin, int64_t end, int) {
-    float* const rows = Scratch((end - begin) * n_in);
-    for (int64_t i = begin; i < end; ++i)
-      k.decode_row[static_cast<int>(WeightType::kBF16)](x.row(i), rows + (i - begin) * n_in, n_in);
-    k.gemm_tn(dh.cols(), n_in, end - begin, dh.row(begin), dh.cols(), rows, n_in, da.row(begin / block), n_in,
-              false);
-  });
-  return da;
-}
-
-Tensor Decoded(const Context& ctx, const Rows& x, int64_t n) {
+Tensor Decoded(const Context& ctx, const Bf16Rows& x, int64_t n) {
   const Tensor y = Tensor::Empty(x.memory.rows(), n);
-  for (int64_t i = 0; i < y.rows(); ++i)
-    ctx.kernels.decode_row[static_cast<int>(WeightType::kBF16)](x.row(i), y.row(i), n);
+  for (int64_t i = 0; i < y.rows(); ++i) ctx.kernels.decode_row[kBf16](x.row(i), y.row(i), n);
   return y;
 }
 
-void Backward(const Context& ctx, const std::vector<Part>& parts, const Rows& x, int64_t rank,
-              const Tensor& input) {
-  const int64_t m = x.memory.rows(), n_in = parts[0].weight.n_in;
-  const Tensor dh = rank > 0 ? Tensor::Empty(m, rank) : Tensor();
-  std::vector<Tensor> db(parts.size());
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Part& part = parts[i];
-    const Rows dy = BackwardLow(ctx, part, dh, &db[i]);
-    if (part.weight.trained || part.weight.trained_bias)
-      BackwardWeight(ctx, part.weight, Decoded(ctx, x, n_in), part.y.grad());
-    if (!input.requires_grad()) continue;
-    const auto [dx, fresh] = input.GradTarget();
-    BackwardInput(ctx, part.weight, part.lora, dy, dx, !fresh);
+void Backward(const Context& ctx, const Call& call, const Tensor& input) {
+  const Gradients dy = RoundedGradients(ctx, call);
+  for (const Part& part : call.parts) {
+    const Weight& w = part.weight;
+    if (w.trained || w.trained_bias) BackwardWeight(ctx, w, Decoded(ctx, call.x, w.n_in), part.y.grad());
   }
-  if (rank == 0) return;
-  const Tensor da = BackwardA(ctx, x, n_in, dh);
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].lora.a) AddLoraGradients(ctx, parts[i].lora, da, parts[i].first * n_in, db[i]);
+  if (!input.requires_grad()) return;
+  const auto [dx, fresh] = input.GradTarget();
+  BackwardInput(ctx, call.parts, dy, dx, !fresh);
+}
+
+std::vector<Part> MakeParts(std::span<const Weight* const> weights, std::span<const LoraTerm> loras) {
+  std::vector<Part> parts;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const LoraTerm lora = loras.empty() ? LoraTerm() : loras[i];
+    parts.push_back(
+        {.weight = *weights[i], .lora = lora, .rank = lora.a ? lora.a.rows() : 0, .first_low = Rank(parts)});
   }
+  return parts;
+}
+
+// Computes the results and, where the part's gradients are wanted, or those of its input, records the
+// backward pass; result(part) is what has the gradient.
+template <typename Result>
+void Run(const Context& ctx, const LinearInput& input, Call call, const Result& result) {
+  std::tie(call.x, call.h) = RoundedInput(ctx, call.parts, input);
+  Forward(ctx, call.parts, call.x);
+  if (ctx.tape == nullptr) return;
+  const Tensor source = input.ForGradient(ctx);
+  bool any = false;
+  for (const Part& part : call.parts) {
+    const Weight& w = part.weight;
+    if (!ctx.Records({source, w.trained, w.trained_bias, part.lora.a, part.lora.b})) continue;
+    result(part).set_requires_grad(true);
+    any = true;
+  }
+  if (any) ctx.tape->Record([ctx, call = std::move(call), source] { Backward(ctx, call, source); });
 }
 
 }  // namespace
 
 void LinearBf16(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
                 std::span<const LoraTerm> loras, std::span<Tensor> y) {
-  const int64_t m = input.rows(), n_in = input.cols();
-  int64_t extra = 0, rank = 0;
-  for (const LoraTerm& lora : loras) extra = std::max(extra, LoraColumns(lora));
-  const Rows x = Rows::Empty(m, n_in + extra);
-  ctx.pool.ParallelFor(m, 8, [&](int64_t begin, int64_t end, int) {
-    float* const scratch = Scratch(n_in);
-    for (int64_t i = begin; i < end; ++i)
-      ctx.kernels.round_activations(input.Row(ctx, i, scratch), x.row(i), n_in);
-  });
-  const Tensor source = ctx.tape != nullptr ? input.ForGradient(ctx) : Tensor();
-  std::vector<Part> recorded;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const LoraTerm lora = loras.empty() ? LoraTerm() : loras[i];
-    const Tensor h = lora.a ? Tensor::Empty(m, lora.a.rows()) : Tensor();
-    Forward(ctx, *weights[i], lora, x, h, y[i]);
-    if (!ctx.Records({source, weights[i]->trained, weights[i]->trained_bias, lora.a, lora.b})) continue;
-    y[i].set_requires_grad(true);
-    recorded.push_back({*weights[i], lora, h, y[i], rank});
-    rank += lora.a ? lora.a.rows() : 0;
-  }
-  if (recorded.empty()) return;
-  ctx.tape->Record(
-      [ctx, parts = std::move(recorded), x, rank, source] { Backward(ctx, parts, x, rank, source); });
+  Call call{.parts = MakeParts(weights, loras)};
+  for (size_t i = 0; i < weights.size(); ++i) call.parts[i].y = y[i];
+  Run(ctx, input, std::move(call), [](const Part& part) { return part.y; });
+}
+
+LinearInput GatedLinearBf16(const Context& ctx, std::span<const Weight* const> weights,
+                            const LinearInput& input, Activation activation,
+                            std::span<const LoraTerm> loras) {
+  const int64_t m = input.rows(), n = weights[0]->n_out;
+  Call call{.parts = MakeParts(weights, loras), .gated = Tensor::WithoutData(m, n), .activation = activation};
+  for (Part& part : call.parts) part.rounded = Bf16Rows::Empty(m, n);
+  const LinearInput result =
+      LinearInput::Gated(call.parts[0].rounded, call.parts[1].rounded, activation, call.gated);
+  const Tensor gated = call.gated;
+  Run(ctx, input, std::move(call), [&](const Part&) { return gated; });
+  return result;
 }
 
 }  // namespace thimble

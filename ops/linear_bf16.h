@@ -13,4 +13,8 @@ namespace thimble {
 void LinearBf16(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
                 std::span<const LoraTerm> loras, std::span<Tensor> y);
 
+// GatedLinear of frozen weights without biases: both factors, and their gradients, are kept in BF16 alone.
+LinearInput GatedLinearBf16(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& x,
+                            Activation activation, std::span<const LoraTerm> loras);
+
 }  // namespace thimble

@@ -1,6 +1,9 @@
 #include "ops/linear_input.h"
 
+#include <vector>
+
 #include "base/check.h"
+#include "codec/types.h"
 
 namespace thimble {
 
@@ -20,7 +23,21 @@ LinearInput LinearInput::Gated(Tensor gate, Tensor up, Activation activation) {
   return input;
 }
 
+LinearInput LinearInput::Gated(Bf16Rows gate, Bf16Rows up, Activation activation, Tensor y) {
+  LinearInput input(std::move(y));
+  input.gate_rows_ = std::move(gate);
+  input.up_rows_ = std::move(up);
+  input.activation_ = activation;
+  return input;
+}
+
 Tensor LinearInput::Whole(const Context& ctx) const {
+  if (gate_rows_) {
+    x_.AllocateData();
+    ctx.pool.ParallelFor(rows(), 8, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) Row(ctx, i, x_.row(i));
+    });
+  }
   if (norm_weight_) return RmsNorm(ctx, x_, norm_weight_, norm_eps_);
   if (up_) return GatedActivation(ctx, x_, up_, activation_);
   return x_;
@@ -39,10 +56,17 @@ Tensor LinearInput::ForGradient(const Context& ctx) const {
 
 const float* LinearInput::Row(const Context& ctx, int64_t i, float* buffer) const {
   const KernelTable& k = ctx.kernels;
-  if (norm_weight_) {
+  const auto activate = activation_ == Activation::kSilu ? k.silu_mul : k.gelu_mul;
+  if (gate_rows_) {
+    constexpr int kBf16 = static_cast<int>(WeightType::kBF16);
+    thread_local std::vector<float> up;
+    up.resize(static_cast<size_t>(cols()));
+    k.decode_row[kBf16](gate_rows_.row(i), buffer, cols());
+    k.decode_row[kBf16](up_rows_.row(i), up.data(), cols());
+    activate(buffer, up.data(), buffer, cols());
+  } else if (norm_weight_) {
     k.rms_norm(x_.row(i), norm_weight_.data(), norm_eps_, buffer, cols());
   } else if (up_) {
-    const auto activate = activation_ == Activation::kSilu ? k.silu_mul : k.gelu_mul;
     activate(x_.row(i), up_.row(i), buffer, cols());
   } else {
     return x_.row(i);

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "ops/bf16_rows.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 
@@ -17,6 +18,9 @@ class LinearInput {
   static LinearInput Normed(Tensor x, Tensor weight, float eps);  // one group: the whole row
   static LinearInput Gated(Tensor gate, Tensor up, Activation activation);
 
+  // Of rounded tensors; whoever made them records the backward pass of y's gradient, y being without data.
+  static LinearInput Gated(Bf16Rows gate, Bf16Rows up, Activation activation, Tensor y);
+
   int64_t rows() const { return x_.rows(); }
   int64_t cols() const { return x_.cols(); }
   Tensor Whole(const Context& ctx) const;
@@ -26,7 +30,8 @@ class LinearInput {
   const float* Row(const Context& ctx, int64_t i, float* buffer) const;
 
  private:
-  Tensor x_, up_, norm_weight_;  // the others unset: not Gated, not Normed
+  Tensor x_, up_, norm_weight_;   // the others unset: not Gated, not Normed
+  Bf16Rows gate_rows_, up_rows_;  // if set, x_ is the result
   Activation activation_ = Activation::kSilu;
   float norm_eps_ = 0;
 };

@@ -377,6 +377,48 @@ TEST_P(LinearTest, Bf16WithLora) {
   }
 }
 
+// A gated layer and the one behind it: its factors are rounded once more.
+TEST_P(LinearTest, Bf16GatedLinear) {
+  if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
+  constexpr int64_t kRows = 75, kIn = 96, kHidden = 320;
+  ThreadPool one(1), three(3);
+  const TestWeight gate = MakeWeight(WeightType::kQ4_1, kHidden, kIn, false, 1),
+                   up = MakeWeight(WeightType::kQ8_0, kHidden, kIn, false, 2),
+                   down = MakeWeight(WeightType::kQ4_0, kIn, kHidden, false, 3);
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    for (const bool whole : {false, true}) {  // something else than a product reads what is between them
+      std::vector<std::vector<std::vector<float>>> results;  // by run and by tensor
+      for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
+                                          std::pair(&three, Compute::kBf16)}) {
+        Context ctx = ContextOn(*pool, compute);
+        Tape tape;
+        ctx.tape = &tape;
+        const Tensor x = RandomTensor(kRows, kIn, 6, 2);
+        const LoraTerm loras[] = {{RandomTensor(8, kIn, 10, 0.2), RandomTensor(kHidden, 8, 11, 0.2), 2}, {}};
+        const LoraTerm behind[] = {{RandomTensor(4, kHidden, 12, 0.2), RandomTensor(kIn, 4, 13, 0.2), 0.5f}};
+        const std::vector<Tensor> inputs{x, loras[0].a, loras[0].b, behind[0].a, behind[0].b};
+        for (const Tensor& t : inputs) t.set_requires_grad(true);
+        const Weight* const both[] = {&gate.weight, &up.weight};
+        const Weight* const next[] = {&down.weight};
+        LinearInput hidden = GatedLinear(ctx, both, x, activation, loras);
+        if (whole) hidden = hidden.Whole(ctx);
+        Tensor y;
+        Linear(ctx, next, hidden, {&y, 1}, behind);
+        const Tensor dy = RandomTensor(kRows, kIn, 20, 1e-9f);
+        std::copy_n(dy.data(), dy.size(), y.grad());
+        tape.Backward();
+        auto& run = results.emplace_back();
+        run.emplace_back(y.data(), y.data() + y.size());
+        for (const Tensor& t : inputs) run.emplace_back(t.grad(), t.grad() + t.size());
+      }
+      EXPECT_EQ(results[1], results[2]);
+      for (size_t i = 0; i < results[0].size(); ++i)
+        EXPECT_LT(RelativeError(results[1][i], results[0][i]), 0.008)
+            << "tensor " << i << ", whole " << whole;
+    }
+  }
+}
+
 // What speculative decoding and batches rest on.
 TEST_P(LinearTest, RowsDoNotDependOnHowManyAreComputedTogether) {
   constexpr int64_t kIn = 3328, kOut = 38;  // more columns than any kernel takes in one go

@@ -139,6 +139,10 @@ Tensor Tensor::WithoutData(int64_t rows, int64_t cols) {
   return t;
 }
 
+void Tensor::AllocateData() const {
+  if (!node_->data) node_->data = Allocate(size());
+}
+
 Tensor::Target Tensor::GradTarget() const {
   const bool fresh = !node_->grad;
   if (fresh) node_->grad = Allocate(size());

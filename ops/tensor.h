@@ -14,7 +14,8 @@ class Tensor {
   Tensor() = default;
   static Tensor Empty(int64_t rows, int64_t cols);  // not initialized
   static Tensor Zeros(int64_t rows, int64_t cols);
-  static Tensor WithoutData(int64_t rows, int64_t cols);  // for a gradient alone
+  static Tensor WithoutData(int64_t rows, int64_t cols);  // for a gradient alone, at first
+  void AllocateData() const;
 
   explicit operator bool() const { return node_ != nullptr; }
   int64_t rows() const { return node_->rows; }

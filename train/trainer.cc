@@ -268,6 +268,7 @@ class TrainRun {
     plan.memory_checkpointed = memory.checkpointed + more;
     plan.checkpoints = options_.grad_checkpoint;
     plan.integer_gradients = options_.integer_gradients;
+    KeepFreedMemory(options_.grad_checkpoint ? plan.memory_checkpointed : plan.memory);
     // While there are no activations yet, weights are transposed in memory that these take later.
     if (plan.integer_gradients) trainer_.MeasureTensors(1, true);
     if (fits(memory.checkpointed)) return {};
@@ -544,7 +545,6 @@ double Trainer::Evaluate(const std::vector<TrainBatch>& batches) {
 
 Result<TrainSummary> Train(const Context& ctx, const TrainJob& job, const ProgressFn& progress,
                            const StepLogFn& log) {
-  KeepFreedMemory();
   return TrainRun(ctx, job, progress, log).Run();
 }
 
