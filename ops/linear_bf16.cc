@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
 #include <vector>
 
 #include "ops/decoded_rows.h"
@@ -157,7 +156,7 @@ void Forward(const Context& ctx, const std::vector<Part>& parts, const Bf16Rows&
 // A recorded call: what its backward pass reads.
 struct Call {
   std::vector<Part> parts;
-  Bf16Rows x;
+  LinearInput x;
   Tensor h;
   Tensor gated;  // of GatedLinear: the result, whose gradient is known
   Activation activation = Activation::kSilu;
@@ -188,6 +187,14 @@ std::array<const float*, kMaxWeightsAtOnce> OutputGradients(const Context& ctx, 
   return {dgate, dup};
 }
 
+// Rows [begin, end): where they stand, or made in `scratch`.
+const float* InputRows(const Context& ctx, const LinearInput& x, int64_t begin, int64_t end, float* scratch) {
+  const float* const first = x.Row(ctx, begin, scratch);
+  for (int64_t i = begin + 1; first == scratch && i < end; ++i)
+    x.Row(ctx, i, scratch + (i - begin) * x.cols());
+  return first;
+}
+
 // The gradients of the outputs, rounded, side by side, and behind them dh of all parts.
 struct Gradients {
   Bf16Rows rows;
@@ -198,7 +205,7 @@ struct Gradients {
 Gradients RoundedGradients(const Context& ctx, const Call& call) {
   const auto& k = ctx.kernels;
   const std::vector<Part>& parts = call.parts;
-  const int64_t m = call.x.memory.rows(), n_in = parts[0].weight.n_in, rank = Rank(parts);
+  const int64_t m = call.x.rows(), n_in = parts[0].weight.n_in, rank = Rank(parts);
   const int64_t block = LoraBlock(m), n_blocks = (m + block - 1) / block;
   int64_t n_out = 0;
   size_t packed_bytes = 0;
@@ -241,12 +248,9 @@ Gradients RoundedGradients(const Context& ctx, const Call& call) {
       column += cols;
     }
     if (rank == 0) return;
-    float* const decoded = Scratch(rows * n_in);
-    for (int64_t i = begin; i < end; ++i) {
-      RoundLow(ctx, dh.row(i), rank, dy.rows.row(i) + column);
-      k.decode_row[kBf16](call.x.row(i), decoded + (i - begin) * n_in, n_in);
-    }
-    k.gemm_tn(rank, n_in, rows, dh.row(begin), rank, decoded, n_in, da.row(begin / block), n_in, false);
+    for (int64_t i = begin; i < end; ++i) RoundLow(ctx, dh.row(i), rank, dy.rows.row(i) + column);
+    const float* const x = InputRows(ctx, call.x, begin, end, Scratch(rows * n_in));
+    k.gemm_tn(rank, n_in, rows, dh.row(begin), rank, x, n_in, da.row(begin / block), n_in, false);
   });
   for (size_t i = 0; i < parts.size(); ++i) {
     if (parts[i].rank > 0) AddLoraGradients(ctx, parts[i].lora, da, parts[i].first_low * n_in, db[i]);
@@ -301,17 +305,14 @@ void BackwardInput(const Context& ctx, const std::vector<Part>& parts, const Gra
   });
 }
 
-Tensor Decoded(const Context& ctx, const Bf16Rows& x, int64_t n) {
-  const Tensor y = Tensor::Empty(x.memory.rows(), n);
-  for (int64_t i = 0; i < y.rows(); ++i) ctx.kernels.decode_row[kBf16](x.row(i), y.row(i), n);
-  return y;
-}
-
 void Backward(const Context& ctx, const Call& call, const Tensor& input) {
   const Gradients dy = RoundedGradients(ctx, call);
   for (const Part& part : call.parts) {
-    const Weight& w = part.weight;
-    if (w.trained || w.trained_bias) BackwardWeight(ctx, w, Decoded(ctx, call.x, w.n_in), part.y.grad());
+    if (!part.weight.trained && !part.weight.trained_bias) continue;
+    const Tensor x = Tensor::Empty(call.x.rows(), call.x.cols());
+    const float* const rows = InputRows(ctx, call.x, 0, x.rows(), x.data());
+    if (rows != x.data()) std::copy_n(rows, x.size(), x.data());
+    BackwardWeight(ctx, part.weight, x, part.y.grad());
   }
   if (!input.requires_grad()) return;
   const auto [dx, fresh] = input.GradTarget();
@@ -331,11 +332,14 @@ std::vector<Part> MakeParts(std::span<const Weight* const> weights, std::span<co
 // Computes the results and, where the part's gradients are wanted, or those of its input, records the
 // backward pass; result(part) is what has the gradient.
 template <typename Result>
-void Run(const Context& ctx, const LinearInput& input, Call call, const Result& result) {
-  std::tie(call.x, call.h) = RoundedInput(ctx, call.parts, input);
-  Forward(ctx, call.parts, call.x);
+void Run(const Context& ctx, Call call, const Result& result) {
+  {
+    const auto [x, h] = RoundedInput(ctx, call.parts, call.x);
+    Forward(ctx, call.parts, x);
+    call.h = h;
+  }
   if (ctx.tape == nullptr) return;
-  const Tensor source = input.ForGradient(ctx);
+  const Tensor source = call.x.ForGradient(ctx);
   bool any = false;
   for (const Part& part : call.parts) {
     const Weight& w = part.weight;
@@ -350,21 +354,24 @@ void Run(const Context& ctx, const LinearInput& input, Call call, const Result& 
 
 void LinearBf16(const Context& ctx, std::span<const Weight* const> weights, const LinearInput& input,
                 std::span<const LoraTerm> loras, std::span<Tensor> y) {
-  Call call{.parts = MakeParts(weights, loras)};
+  Call call{.parts = MakeParts(weights, loras), .x = input};
   for (size_t i = 0; i < weights.size(); ++i) call.parts[i].y = y[i];
-  Run(ctx, input, std::move(call), [](const Part& part) { return part.y; });
+  Run(ctx, std::move(call), [](const Part& part) { return part.y; });
 }
 
 LinearInput GatedLinearBf16(const Context& ctx, std::span<const Weight* const> weights,
                             const LinearInput& input, Activation activation,
                             std::span<const LoraTerm> loras) {
   const int64_t m = input.rows(), n = weights[0]->n_out;
-  Call call{.parts = MakeParts(weights, loras), .gated = Tensor::WithoutData(m, n), .activation = activation};
+  Call call{.parts = MakeParts(weights, loras),
+            .x = input,
+            .gated = Tensor::WithoutData(m, n),
+            .activation = activation};
   for (Part& part : call.parts) part.rounded = Bf16Rows::Empty(m, n);
   const LinearInput result =
       LinearInput::Gated(call.parts[0].rounded, call.parts[1].rounded, activation, call.gated);
   const Tensor gated = call.gated;
-  Run(ctx, input, std::move(call), [&](const Part&) { return gated; });
+  Run(ctx, std::move(call), [&](const Part&) { return gated; });
   return result;
 }
 
