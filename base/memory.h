@@ -12,9 +12,9 @@ int64_t PeakRssBytes();
 // translations. Advice; small pages are slower, not wrong.
 void AdviseHugePages(void* p, size_t bytes);
 
-// From here on the heap keeps what is freed, and the next `expected` bytes that it hands out lie in huge pages.
-// For work that takes and frees the same memory again and again, as each step of training does: together this
-// saves a tenth of the time.
+// From here on the heap keeps what is freed, and the next `expected` bytes that it hands out lie in huge
+// pages. For work that takes and frees the same memory again and again, as each step of training does:
+// together this saves a tenth of the time.
 void KeepFreedMemory(int64_t expected);
 
 }  // namespace thimble

@@ -200,6 +200,60 @@ TEST_P(AttentionKernelsTest, NanIsNotHidden) {
   EXPECT_TRUE(std::isnan(sum));
 }
 
+TEST_P(AttentionKernelsTest, NanIsNotHiddenByUnseenKeys) {
+  std::vector<float> scores(kKeyBlock, 1.0f);
+  scores[0] = std::numeric_limits<float>::quiet_NaN();
+  float max = -kInfinity, sum = 0, out = 0;
+  const VisibleKeys visible{0, 1};
+  kernels_.softmax_step(1, scores.data(), &visible, &max, &sum, &out, 1);
+  EXPECT_TRUE(std::isnan(sum));
+}
+
+// With more rows than lanes, a row comes out as it does alone.
+TEST_P(AttentionKernelsTest, RowsOfAStepDoNotDependOnEachOther) {
+  constexpr int64_t kRows = 37, kOut = 7;
+  const std::vector<float> scores = RandomFloats(kRows * kKeyBlock, 1, 6.0f);
+  std::vector<float> steps = scores, max = RandomFloats(kRows, 2, 6.0f), sum(kRows, 2.0f),
+                     out = RandomFloats(kRows * kOut, 3);
+  std::vector<VisibleKeys> visible(kRows);
+  for (int i = 0; i < kRows; ++i) visible[static_cast<size_t>(i)] = {i % 5 == 4 ? i : 0, i % 3 == 2 ? 64 : i};
+  std::vector<float> one = scores, one_max = max, one_sum = sum, one_out = out;
+  kernels_.softmax_step(kRows, steps.data(), visible.data(), max.data(), sum.data(), out.data(), kOut);
+  for (size_t i = 0; i < kRows; ++i) {
+    kernels_.softmax_step(1, &one[i * kKeyBlock], &visible[i], &one_max[i], &one_sum[i], &one_out[i * kOut],
+                          kOut);
+  }
+  EXPECT_EQ(steps, one);
+  EXPECT_EQ(max, one_max);
+  EXPECT_EQ(sum, one_sum);
+  EXPECT_EQ(out, one_out);
+}
+
+TEST_P(AttentionKernelsTest, GradientOfASoftmax) {
+  constexpr int64_t kRows = 7, kSize = kRows * kKeyBlock;
+  const VisibleKeys visible[kRows] = {{0, 64}, {63, 64}, {0, 0}, {17, 40}, {0, 64}, {0, 1}, {0, 64}};
+  std::vector<float> scores = RandomFloats(kSize, 1, 6.0f), dscores = RandomFloats(kSize, 2),
+                     log_sums(kRows, 7.0f), sums = RandomFloats(kRows, 3);
+  log_sums[4] = -kInfinity;
+  scores[6 * kKeyBlock] = -kInfinity;
+  scores[6 * kKeyBlock + 1] = -1e3f;
+  for (size_t r = 0; r < kRows; ++r) {
+    for (int j = 0; j < kKeyBlock; ++j) {
+      if (j >= visible[r].begin && j < visible[r].end) continue;
+      const size_t at = r * kKeyBlock + static_cast<size_t>(j);
+      scores[at] = dscores[at] = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+  std::vector<float> expected = scores, dexpected = dscores;
+  FindKernels("ref")->softmax_gradient(kRows, expected.data(), dexpected.data(), visible, log_sums.data(),
+                                       sums.data());
+  kernels_.softmax_gradient(kRows, scores.data(), dscores.data(), visible, log_sums.data(), sums.data());
+  for (size_t i = 0; i < kSize; ++i) {
+    EXPECT_NEAR(scores[i], expected[i], 1e-6f * expected[i]) << i;
+    EXPECT_NEAR(dscores[i], dexpected[i], 3e-6f * expected[i]) << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Tiers, AttentionKernelsTest, testing::ValuesIn(AllTiers()), TierName);
 
 }  // namespace

@@ -148,6 +148,11 @@ struct KernelTable {
   // do not depend on the other rows.
   void (*softmax_step)(int64_t rows, float* scores, const VisibleKeys* visible, float* max, float* sum,
                        float* out, int64_t n);
+  // The gradient of a softmax of which log_sums [rows] are known. scores [rows, kKeyBlock] become the weights
+  // P = exp(score - log_sum), and dscores, at first the gradients dP of the weights, P * (dP - sum), with
+  // sums [rows] those of dP * P over all keys. Both are 0 where keys are not seen.
+  void (*softmax_gradient)(int64_t rows, float* scores, float* dscores, const VisibleKeys* visible,
+                           const float* log_sums, const float* sums);
 
   // --- Rounding of weights with feedback (LDLQ: Chee et al. 2023, algorithm 3; the same numbers as GPTQ's,
   // Frantar et al. 2023). A block has n columns of kRoundRows rows, column by column: w the weights, x the

@@ -67,11 +67,14 @@ struct Piece {
   int64_t q_row() const { return head->segment->q_begin + begin - head->first_position(); }
 };
 
-// [cols, rows]
+// [cols, rows]; two columns at a time, as that reads x half as often.
 const uint16_t* Transposed(const uint16_t* x, int64_t rows, int64_t cols, Buffer<uint16_t>& transposed) {
   uint16_t* const y = transposed.Get(rows * cols);
-  for (int64_t c = 0; c < cols; ++c) {
-    for (int64_t r = 0; r < rows; ++r) y[c * rows + r] = x[r * cols + c];
+  for (int64_t c = 0; c < cols; c += 2) {
+    for (int64_t r = 0; r < rows; ++r) {
+      y[c * rows + r] = x[r * cols + c];
+      y[(c + 1) * rows + r] = x[r * cols + c + 1];
+    }
   }
   return y;
 }
@@ -100,7 +103,7 @@ class Attender {
   }
 
   void Forward() const {
-    const Tensor keys = PackedRows(k_), values = PackedColumns(v_);
+    const Tensor keys = PackedRows(k_, p_.scale), values = PackedColumns(v_);
     std::vector<Piece> pieces;
     for (const Head& head : heads_) {
       // The last queries see the most keys: they go first, so that the threads end together.
@@ -114,7 +117,7 @@ class Attender {
   // kChunk queries with the kChunk keys that stand `distance` before them at a time: no two threads then add
   // to the same gradients, and each gradient is added up in the order of the distances.
   void Backward() const {
-    const Operands packed{PackedRows(k_), PackedColumns(k_), PackedRows(v_)};
+    const Operands packed{PackedRows(k_, p_.scale), PackedColumns(k_), PackedRows(v_, 1)};
     std::vector<Piece> pieces;
     for (int64_t distance = 0;; distance += kChunk) {
       pieces.clear();
@@ -155,37 +158,39 @@ class Attender {
   }
   size_t GroupBytes(int64_t k) const { return kernels_.packed_bytes[static_cast<int>(WeightType::kBF16)](k); }
 
-  // A block's rows of a matrix shaped as k, [kKeyBlock, head_dim]: where they stand, or copied, with zeros
-  // behind the last.
-  Rows BlockRows(const Tensor& x, const Head& head, int64_t block) const {
+  // factor * a block's rows of a matrix shaped as k, [kKeyBlock, head_dim]: where they stand, or copied, with
+  // zeros behind the last.
+  Rows BlockRows(const Tensor& x, float factor, const Head& head, int64_t block) const {
     const int64_t d = p_.head_dim, first = block * kKeyBlock;
     const int64_t n = std::min<int64_t>(kKeyBlock, head.segment->kv_len - first);
     const float* const rows = x.row(head.segment->kv_begin + first) + head.kv_head * d;
-    if (n == kKeyBlock) return {rows, x.cols()};
+    if (n == kKeyBlock && factor == 1) return {rows, x.cols()};
     float* const copy = ThreadScratch().gathered.Get(kKeyBlock * d);
-    for (int64_t i = 0; i < n; ++i) std::copy_n(rows + i * x.cols(), d, copy + i * d);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < d; ++j) copy[i * d + j] = factor * rows[i * x.cols() + j];
+    }
     std::fill(copy + n * d, copy + kKeyBlock * d, 0.0f);
     return {copy, d};
   }
 
-  // Row i is what pack(rows, packed) makes of block i among those of all heads.
+  // Row i is what pack(rows, packed) makes of factor * block i among those of all heads.
   template <typename Pack>
-  Tensor PackedBlocks(const Tensor& x, int64_t block_bytes, const Pack& pack) const {
+  Tensor PackedBlocks(const Tensor& x, float factor, int64_t block_bytes, const Pack& pack) const {
     const Tensor packed = Tensor::Empty(n_blocks_, block_bytes / static_cast<int64_t>(sizeof(float)));
     ctx_.pool.ParallelFor(static_cast<int64_t>(heads_.size()), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const Head& head = heads_[static_cast<size_t>(i)];
         for (int64_t b = 0; b < head.n_blocks(); ++b)
-          pack(BlockRows(x, head, b), reinterpret_cast<uint8_t*>(packed.row(head.first_block + b)));
+          pack(BlockRows(x, factor, head, b), reinterpret_cast<uint8_t*>(packed.row(head.first_block + b)));
       }
     });
     return packed;
   }
 
   // Blocks as weights [kKeyBlock, head_dim].
-  Tensor PackedRows(const Tensor& x) const {
+  Tensor PackedRows(const Tensor& x, float factor) const {
     const int64_t d = p_.head_dim, group_rows = kernels_.packed_rows;
-    return PackedBlocks(x, PackedBytes(kKeyBlock, d), [&](const Rows& rows, uint8_t* packed) {
+    return PackedBlocks(x, factor, PackedBytes(kKeyBlock, d), [&](const Rows& rows, uint8_t* packed) {
       for (int64_t i = 0; i < kKeyBlock; i += group_rows, packed += GroupBytes(d)) {
         kernels_.pack_rows_bf16(std::min(group_rows, kKeyBlock - i), d, rows.data + i * rows.ld, rows.ld,
                                 packed);
@@ -195,7 +200,7 @@ class Attender {
   // Transposed blocks, [head_dim, kKeyBlock].
   Tensor PackedColumns(const Tensor& x) const {
     const int64_t d = p_.head_dim;
-    return PackedBlocks(x, PackedBytes(d, kKeyBlock), [&](const Rows& rows, uint8_t* packed) {
+    return PackedBlocks(x, 1, PackedBytes(d, kKeyBlock), [&](const Rows& rows, uint8_t* packed) {
       kernels_.pack_columns_bf16(0, kKeyBlock, d, rows.data, rows.ld, packed, GroupBytes(kKeyBlock));
     });
   }
@@ -214,19 +219,15 @@ class Attender {
     return (piece.q_row() + i) * q_.cols() + piece.head->kv_head * group_ * p_.head_dim;
   }
 
-  // [padded_rows, head_dim] = factor * the piece's rows of x, a matrix shaped as q, then zeros.
-  uint16_t* Rounded(const float* x, float factor, const Piece& piece, int64_t padded_rows,
-                    Buffer<uint16_t>& rounded) const {
+  // [padded_rows, head_dim]: the piece's rows of x, a matrix shaped as q, then zeros.
+  const uint16_t* Rounded(const float* x, const Piece& piece, int64_t padded_rows,
+                          Buffer<uint16_t>& rounded) const {
     const int64_t width = group_ * p_.head_dim, size = padded_rows * p_.head_dim;
-    float* const rows = ThreadScratch().gathered.Get(size);
-    for (int64_t i = 0; i < piece.n(); ++i) {
-      const float* const from = x + RowOffset(piece, i);
-      for (int64_t j = 0; j < width; ++j) rows[i * width + j] = factor * from[j];
-    }
-    std::fill(rows + piece.n() * width, rows + size, 0.0f);
-    uint16_t* const to = rounded.Get(size);
-    kernels_.round_activations(rows, to, size);
-    return to;
+    uint16_t* const rows = rounded.Get(size);
+    for (int64_t i = 0; i < piece.n(); ++i)
+      kernels_.round_activations(x + RowOffset(piece, i), rows + i * width, width);
+    std::fill(rows + piece.n() * width, rows + size, uint16_t{0});
+    return rows;
   }
 
   // What the rows see of a block of keys.
@@ -245,20 +246,21 @@ class Attender {
   void ForwardPiece(const Piece& piece, const Tensor& keys, const Tensor& values) const {
     const int64_t d = p_.head_dim, rows = piece.n() * group_;
     Scratch& scratch = ThreadScratch();
-    const uint16_t* const queries = Rounded(q_.data(), p_.scale, piece, rows, scratch.queries);
+    const uint16_t* const queries = Rounded(q_.data(), piece, rows, scratch.queries);
     float* const scores = scratch.scores.Get(rows * kKeyBlock);
     uint16_t* const weights = scratch.rounded.Get(rows * kKeyBlock);
     float* const out = scratch.out.Get(rows * d);
     float* const max = scratch.sums.Get(2 * rows);
     float* const sum = max + rows;
-    std::fill(out, out + rows * d, 0.0f);
     std::fill(max, max + rows, kNothing);
     std::fill(sum, sum + rows, 0.0f);
-    for (int64_t b = FirstBlock(piece); b < EndBlock(piece); ++b) {
+    const int64_t first = FirstBlock(piece);
+    for (int64_t b = first; b < EndBlock(piece); ++b) {
       kernels_.matmul_bf16(rows, kKeyBlock, d, Block(keys, piece, b), queries, d, scores, kKeyBlock, false);
-      kernels_.softmax_step(rows, scores, Visible(piece, b, rows), max, sum, out, d);
+      kernels_.softmax_step(rows, scores, Visible(piece, b, rows), max, sum, out, b > first ? d : 0);
       kernels_.round_activations(scores, weights, rows * kKeyBlock);
-      kernels_.matmul_bf16(rows, d, kKeyBlock, Block(values, piece, b), weights, kKeyBlock, out, d, true);
+      kernels_.matmul_bf16(rows, d, kKeyBlock, Block(values, piece, b), weights, kKeyBlock, out, d,
+                           b > first);
     }
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t i = r / group_, h = r % group_;
@@ -283,50 +285,45 @@ class Attender {
       const Piece part{piece.head, begin, std::min(piece.end, begin + step_)};
       BackwardRows(part, first_block, std::min(end_block, EndBlock(part)), packed, dk, dv);
     }
-    AddTransposed(dk, piece, first_block, k_.grad());
-    AddTransposed(dv, piece, first_block, v_.grad());
+    AddTransposed(dk, p_.scale, piece, first_block, k_.grad());
+    AddTransposed(dv, 1, piece, first_block, v_.grad());
   }
 
   void BackwardRows(const Piece& piece, int64_t first_block, int64_t end_block, const Operands& packed,
                     float* dk, float* dv) const {
+    const int64_t first = std::max(first_block, FirstBlock(piece));
+    if (first >= end_block) return;
     const int64_t d = p_.head_dim, width = group_ * d;
     const int64_t rows = RoundUp(piece.n() * group_, kDepth);  // those behind the last are zeros
     Scratch& scratch = ThreadScratch();
-    const uint16_t* const queries = Rounded(q_.data(), p_.scale, piece, rows, scratch.queries);
-    const uint16_t* const dy = Rounded(y_.grad(), 1, piece, rows, scratch.y_gradient);
+    const uint16_t* const queries = Rounded(q_.data(), piece, rows, scratch.queries);
+    const uint16_t* const dy = Rounded(y_.grad(), piece, rows, scratch.y_gradient);
     const uint16_t* const queries_t = Transposed(queries, rows, d, scratch.queries_t);
     const uint16_t* const dy_t = Transposed(dy, rows, d, scratch.y_gradient_t);
-    float* const log_sums = scratch.sums.Get(3 * rows);
+    float* const log_sums = scratch.sums.Get(2 * rows);
     float* const sums = log_sums + rows;  // sum(dP * P), which is dy . y
-    float* const unused = sums + rows;
     LoadSums(piece, rows, log_sums, sums);
     float* const p = scratch.scores.Get(rows * kKeyBlock);
     float* const ds = scratch.scores_gradient.Get(rows * kKeyBlock);
     uint16_t* const rounded = scratch.rounded.Get(rows * kKeyBlock);
     uint8_t* const packed_w = scratch.packed.Get(PackedBytes(kKeyBlock, rows));
     float* const dq = scratch.out.Get(rows * d);
-    std::fill(dq, dq + rows * d, 0.0f);
     const auto& k = kernels_;
     // x_t [head_dim, rows] * w [rows, kKeyBlock]
     const auto add_product = [&](const uint16_t* x_t, const float* w, float* to) {
       k.pack_columns_bf16(0, rows, kKeyBlock, w, kKeyBlock, packed_w, GroupBytes(rows));
       k.matmul_bf16(d, kKeyBlock, rows, packed_w, x_t, rows, to, kKeyBlock, true);
     };
-    for (int64_t b = std::max(first_block, FirstBlock(piece)); b < end_block; ++b) {
+    for (int64_t b = first; b < end_block; ++b) {
       const int64_t offset = (b - first_block) * kKeyBlock * d;
       k.matmul_bf16(rows, kKeyBlock, d, Block(packed.keys, piece, b), queries, d, p, kKeyBlock, false);
-      // No score is above the logarithm of their sum: the step leaves that as it is, and gives exp(score -
-      // log_sum).
-      k.softmax_step(rows, p, Visible(piece, b, rows), log_sums, unused, nullptr, 0);
-      add_product(dy_t, p, dv + offset);
       k.matmul_bf16(rows, kKeyBlock, d, Block(packed.values, piece, b), dy, d, ds, kKeyBlock, false);
-      for (int64_t r = 0; r < rows; ++r) {  // d softmax: P * (dP - sum(dP * P))
-        const float sum = sums[r];
-        for (int64_t j = r * kKeyBlock; j < (r + 1) * kKeyBlock; ++j) ds[j] = p[j] * (ds[j] - sum);
-      }
+      k.softmax_gradient(rows, p, ds, Visible(piece, b, rows), log_sums, sums);
+      add_product(dy_t, p, dv + offset);
       add_product(queries_t, ds, dk + offset);
       k.round_activations(ds, rounded, rows * kKeyBlock);
-      k.matmul_bf16(rows, d, kKeyBlock, Block(packed.key_columns, piece, b), rounded, kKeyBlock, dq, d, true);
+      k.matmul_bf16(rows, d, kKeyBlock, Block(packed.key_columns, piece, b), rounded, kKeyBlock, dq, d,
+                    b > first);
     }
     for (int64_t i = 0; i < piece.n(); ++i)
       k.axpy(p_.scale, dq + i * width, q_.grad() + RowOffset(piece, i), width);
@@ -346,15 +343,16 @@ class Attender {
     }
   }
 
-  // Adds the gradients of kChunk keys from a block on, each block [head_dim, kKeyBlock].
-  void AddTransposed(const float* blocks, const Piece& piece, int64_t first_block, float* gradient) const {
+  // Adds factor * the gradients of kChunk keys from a block on, each block [head_dim, kKeyBlock].
+  void AddTransposed(const float* blocks, float factor, const Piece& piece, int64_t first_block,
+                     float* gradient) const {
     const int64_t d = p_.head_dim, first = first_block * kKeyBlock;
     const int64_t n = std::min(kChunk, piece.head->segment->kv_len - first);
     for (int64_t i = 0; i < n; ++i) {
       const float* const from = blocks + i / kKeyBlock * kKeyBlock * d + i % kKeyBlock;
       float* const to =
           gradient + (piece.head->segment->kv_begin + first + i) * k_.cols() + piece.head->kv_head * d;
-      for (int64_t c = 0; c < d; ++c) to[c] += from[c * kKeyBlock];
+      for (int64_t c = 0; c < d; ++c) to[c] += factor * from[c * kKeyBlock];
     }
   }
 

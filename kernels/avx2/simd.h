@@ -100,6 +100,10 @@ THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   const Vec b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
   return _mm256_mul_ps(_mm256_mul_ps(x, a), b);
 }
+// The first `count` lanes of a (none if it is negative, at most all), the others of b.
+THIMBLE_INLINE Vec VecFirst(int count, Vec a, Vec b) {
+  return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(FirstLanes(count)));
+}
 // Lanes 2i and 2i + 1 change places.
 THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
   return _mm256_permute_ps(v, 0xb1);

@@ -93,6 +93,11 @@ THIMBLE_INLINE Vec VecRound(Vec x) {
 THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   return _mm512_scalef_ps(x, n);
 }
+// The first `count` lanes of a (none if it is negative, at most all), the others of b.
+THIMBLE_INLINE Vec VecFirst(int count, Vec a, Vec b) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_mask_blend_ps(_mm512_cmplt_epi32_mask(lanes, _mm512_set1_epi32(count)), b, a);
+}
 // Lanes 2i and 2i + 1 change places.
 THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
   return _mm512_permute_ps(v, 0xb1);

@@ -76,7 +76,12 @@ void PackColumns(int64_t first, int64_t n, int64_t n_columns, const float* w, in
 }
 
 void RoundActivations(const float* x, uint16_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; i += 16) {
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i));
+    _mm512_storeu_si512(y + i, reinterpret_cast<__m512i>(rounded));
+  }
+  for (; i < n; i += 16) {
     const __mmask16 mask = First(n - i);
     const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + i));
     _mm256_mask_storeu_epi16(y + i, mask, reinterpret_cast<__m256i>(rounded));

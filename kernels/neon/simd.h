@@ -105,6 +105,11 @@ THIMBLE_INLINE Vec VecScale2(Vec x, Vec n) {
   const Vec b = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(second, bias), 23));
   return vmulq_f32(vmulq_f32(x, a), b);
 }
+// The first `count` lanes of a (none if it is negative, at most all), the others of b.
+THIMBLE_INLINE Vec VecFirst(int count, Vec a, Vec b) {
+  const int32x4_t lanes = {0, 1, 2, 3};
+  return vbslq_f32(vcltq_s32(lanes, vdupq_n_s32(count)), a, b);
+}
 // Lanes 2i and 2i + 1 change places.
 THIMBLE_INLINE Vec VecSwapNeighbours(Vec v) {
   return vrev64q_f32(v);

@@ -116,6 +116,18 @@ void SoftmaxStep(int64_t rows, float* scores, const VisibleKeys* visible, float*
   }
 }
 
+void SoftmaxGradient(int64_t rows, float* scores, float* dscores, const VisibleKeys* visible,
+                     const float* log_sums, const float* sums) {
+  for (int64_t r = 0; r < rows; ++r, scores += kKeyBlock, dscores += kKeyBlock) {
+    for (int j = 0; j < kKeyBlock; ++j) {
+      const bool seen = j >= visible[r].begin && j < visible[r].end && log_sums[r] != -INFINITY;
+      const double p = seen ? exp(static_cast<double>(scores[j]) - log_sums[r]) : 0.0;
+      dscores[j] = seen ? static_cast<float>(p * (static_cast<double>(dscores[j]) - sums[r])) : 0.0f;
+      scores[j] = static_cast<float>(p);
+    }
+  }
+}
+
 }  // namespace
 
 void FillAttention(KernelTable* table) {
@@ -129,6 +141,7 @@ void FillAttention(KernelTable* table) {
   table->decode_keys[kQ8_0] = DecodeKeys<8, 0>;
   table->decode_keys[kQ4_0] = DecodeKeys<4, 8>;
   table->softmax_step = SoftmaxStep;
+  table->softmax_gradient = SoftmaxGradient;
 }
 
 }  // namespace thimble::ref
