@@ -157,7 +157,8 @@ def base_model(task, kind, args):
     original = subprocess.run([sys.executable, ROOT / "tools/fetch_model.py", task.model], check=True, text=True, capture_output=True)
     path = args.out / f"{task.model}-{kind}.gguf"
     if not path.exists():
-        run(PROGRAM, "dequantize" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, "--type", kind)
+        method = ["--method", "imatrix"] if kind.startswith("IQ3") else []  # which refuses to round without
+        run(PROGRAM, "dequantize" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, "--type", kind, *method)
     return path
 
 
