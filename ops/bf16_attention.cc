@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "ops/decoded_rows.h"
 
 namespace thimble {
 namespace {
@@ -14,10 +15,6 @@ constexpr int64_t kRows = 96;              // rows that are multiplied with a bl
 constexpr int64_t kChunk = 4 * kKeyBlock;  // queries, and keys, of a piece of the backward pass
 constexpr int64_t kDepth = 32;  // of a tile: the kernels are fastest where a sum is over a multiple of it
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-int64_t RoundUp(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
 
 // Memory of one thread, kept between calls, that begins at a cache line.
 template <typename T>
@@ -154,7 +151,7 @@ class Attender {
 
   // Bytes of a matrix that matmul_bf16 takes as weights.
   int64_t PackedBytes(int64_t n_rows, int64_t k) const {
-    return static_cast<int64_t>(GroupBytes(k)) * ((n_rows + kernels_.packed_rows - 1) / kernels_.packed_rows);
+    return static_cast<int64_t>(thimble::PackedBytes(ctx_, WeightType::kBF16, n_rows, k));
   }
   size_t GroupBytes(int64_t k) const { return kernels_.packed_bytes[static_cast<int>(WeightType::kBF16)](k); }
 

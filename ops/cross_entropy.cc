@@ -91,6 +91,13 @@ bool SweepsVocabulary(const Context& ctx, const Weight& output) {
   return IsDecodedToBf16(ctx, output) && !output.trained && output.bias == nullptr;
 }
 
+// Rows of x that a thread multiplies with a stretch at a time.
+int64_t ShareOfRows(const Context& ctx, int64_t m) {
+  constexpr int64_t kMost = 128, kTile = 32;
+  const int64_t n_threads = ctx.pool.n_threads();
+  return std::min(kMost, RoundUp((m + n_threads - 1) / n_threads, kTile));
+}
+
 // Output rows that are packed at a time, both ways.
 int64_t StretchRows(const Weight& output) {
   constexpr int64_t kTile = 32;
@@ -145,10 +152,10 @@ LossResult SweptCrossEntropy(const Context& ctx, const Weight& output, const Ten
   LossResult result{.n_labels = m};
   if (rows.empty()) return result;
   const bool records = ctx.Records({x});
-  const int64_t ld = Bf16Stride(n_in), share = ShareOfRows(ctx, m);
-  std::vector<uint16_t> rounded(static_cast<size_t>(m * ld));
+  const int64_t share = ShareOfRows(ctx, m);
+  const Bf16Rows rounded = Bf16Rows::Empty(m, n_in);
   ctx.pool.ParallelFor(m, 8, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) k.round_activations(x.row(rows[i]), rounded.data() + i * ld, n_in);
+    for (int64_t i = begin; i < end; ++i) k.round_activations(x.row(rows[i]), rounded.row(i), n_in);
   });
   const int64_t stretch = StretchRows(output), ld_p = Bf16Stride(stretch);
   const size_t bytes_of_rows = PackedBytes(ctx, WeightType::kBF16, stretch, n_in),
@@ -164,7 +171,7 @@ LossResult SweptCrossEntropy(const Context& ctx, const Weight& output, const Ten
     ctx.pool.ParallelFor(m, share, [&](int64_t begin, int64_t end, int thread) {
       const int64_t n_rows = end - begin;
       float* const logits = Scratch(n_rows * (n + n_in));
-      k.matmul_bf16(n_rows, n, n_in, packed_rows, rounded.data() + begin * ld, ld, logits, n, false);
+      k.matmul_bf16(n_rows, n, n_in, packed_rows, rounded.row(begin), rounded.stride, logits, n, false);
       for (int64_t i = 0; i < n_rows; ++i)
         softmax[begin + i].Add(k, logits + i * n, n, labels[rows[begin + i]] - t);
       if (!records) return;

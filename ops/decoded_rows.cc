@@ -1,6 +1,5 @@
 #include "ops/decoded_rows.h"
 
-#include <algorithm>
 #include <vector>
 
 namespace thimble {
@@ -31,12 +30,6 @@ const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int
 bool IsDecodedToBf16(const Context& ctx, const Weight& w) {
   return ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && w.n_in % 2 == 0 &&
          w.n_out % 2 == 0;
-}
-
-int64_t ShareOfRows(const Context& ctx, int64_t m) {
-  constexpr int64_t kMost = 128, kTile = 32;
-  const int64_t share = (m + ctx.pool.n_threads() - 1) / ctx.pool.n_threads();
-  return std::min(kMost, (share + kTile - 1) / kTile * kTile);
 }
 
 }  // namespace thimble

@@ -17,10 +17,11 @@ const float* DecodedRows(const Context& ctx, const Weight& w, int64_t first, int
 // Whether products with the weight are those of Compute::kBf16.
 bool IsDecodedToBf16(const Context& ctx, const Weight& w);
 
-// Of a decoded weight, packed in BF16 for all threads at a time: what stays in the second-level cache.
+// Of a decoded weight, packed in BF16 at a time: what stays in the second-level cache.
 constexpr int64_t kPackedWeights = 1 << 19;
 
-// Activation rows that a thread multiplies with them at a time.
-int64_t ShareOfRows(const Context& ctx, int64_t m);
+constexpr int64_t RoundUp(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 }  // namespace thimble

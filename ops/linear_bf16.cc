@@ -13,13 +13,9 @@ namespace {
 constexpr int64_t kTileColumns = 32;
 constexpr int kBf16 = static_cast<int>(WeightType::kBF16);
 
-int64_t Padded(int64_t n, int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
 // Pieces of at most `most`, as many for each thread, of n things.
 int64_t PieceSize(const Context& ctx, int64_t n, int64_t most) {
-  const int64_t n_pieces = Padded((n + most - 1) / most, ctx.pool.n_threads());
+  const int64_t n_pieces = RoundUp((n + most - 1) / most, ctx.pool.n_threads());
   return std::max<int64_t>(1, (n + n_pieces - 1) / n_pieces);
 }
 
@@ -44,7 +40,7 @@ int64_t Rank(const std::vector<Part>& parts) {
 // Rounds h's row, of n numbers, with zeros up to a whole tile.
 void RoundLow(const Context& ctx, const float* h, int64_t n, uint16_t* to) {
   ctx.kernels.round_activations(h, to, n);
-  std::fill(to + n, to + Padded(n, kTileColumns), uint16_t{0});
+  std::fill(to + n, to + RoundUp(n, kTileColumns), uint16_t{0});
 }
 
 void Scale(float* x, int64_t n, float by) {
@@ -65,7 +61,7 @@ std::pair<Bf16Rows, Tensor> RoundedInput(const Context& ctx, const std::vector<P
   constexpr int64_t kRows = 64;
   const auto& k = ctx.kernels;
   const int64_t m = input.rows(), n_in = input.cols(), rank = Rank(parts);
-  const Bf16Rows x = Bf16Rows::Empty(m, n_in + Padded(rank, kTileColumns));
+  const Bf16Rows x = Bf16Rows::Empty(m, n_in + RoundUp(rank, kTileColumns));
   const Tensor h = rank > 0 ? Tensor::Empty(m, rank) : Tensor();
   uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, rank, n_in));
   if (rank > 0) {
@@ -131,7 +127,7 @@ void Multiply(const Context& ctx, const Part& part, int64_t first, int64_t n, in
 void Forward(const Context& ctx, const std::vector<Part>& parts, const Bf16Rows& x) {
   const auto& k = ctx.kernels;
   const int64_t n_in = parts[0].weight.n_in, group_rows = k.packed_rows;
-  const int64_t most_depth = n_in + Padded(Rank(parts), kTileColumns);
+  const int64_t most_depth = n_in + RoundUp(Rank(parts), kTileColumns);
   int64_t n_groups = 0;
   for (const Part& part : parts) n_groups += (part.weight.n_out + group_rows - 1) / group_rows;
   const int64_t most = std::max<int64_t>(1, kPackedWeights / most_depth / group_rows);
@@ -214,7 +210,7 @@ Gradients RoundedGradients(const Context& ctx, const Call& call) {
     packed_bytes += PackedBf16Bytes(ctx, part.rank, part.weight.n_out);
     (call.gated ? call.gated : part.y).grad();  // before the threads start
   }
-  const int64_t n = n_out + Padded(rank, kTileColumns);
+  const int64_t n = n_out + RoundUp(rank, kTileColumns);
   const Gradients dy{Bf16Rows::Empty(m, n), n};
   uint8_t* const packed_b = PackedScratch(packed_bytes);
   std::vector<Tensor> db(parts.size());
@@ -270,7 +266,7 @@ void BackwardInput(const Context& ctx, const std::vector<Part>& parts, const Gra
   const int64_t n_units = (n_in + unit - 1) / unit;
   // Sums are the same for any number of threads, since the stretches are.
   const int64_t n_stretches = (dy.n + kMostRows - 1) / kMostRows;
-  const int64_t stretch = Padded((dy.n + n_stretches - 1) / n_stretches, kTileColumns);
+  const int64_t stretch = RoundUp((dy.n + n_stretches - 1) / n_stretches, kTileColumns);
   const int64_t piece = PieceSize(ctx, n_units, std::max<int64_t>(1, kPackedWeights / stretch / unit));
   ctx.pool.ParallelFor(n_units, piece, [&](int64_t begin, int64_t end, int) {
     const int64_t first = begin * unit, columns = std::min(end * unit, n_in) - first;

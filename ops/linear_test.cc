@@ -1,5 +1,7 @@
 #include "ops/linear.h"
 
+#include <array>
+
 #include "codec/codec.h"
 #include "ops/test_support.h"
 
@@ -52,7 +54,23 @@ Matrix ReferenceLinear(const TestWeight& w, const Matrix& x) {
   return y;
 }
 
-class LinearTest : public OpsTest {};
+class LinearTest : public OpsTest {
+ protected:
+  // What run(ctx, tape) returns in F32 and, on one and on three threads, in BF16.
+  template <typename Run>
+  auto InF32AndBf16(const Run& run) const {
+    ThreadPool one(1), three(3);
+    std::vector<decltype(run(std::declval<const Context&>(), std::declval<Tape&>()))> results;
+    for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
+                                        std::pair(&three, Compute::kBf16)}) {
+      Context ctx = ContextOn(*pool, compute);
+      Tape tape;
+      ctx.tape = &tape;
+      results.push_back(run(ctx, tape));
+    }
+    return results;
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Tiers, LinearTest, testing::ValuesIn(AllTiers()), TierName);
 
 TEST_P(LinearTest, EveryWeightType) {
@@ -238,6 +256,15 @@ TEST_P(LinearTest, DropoutKeepsTheStatedShareAndFollowsItsSeed) {
   EXPECT_NEAR(static_cast<double>(different) / 20000, 2 * 0.25 * 0.75, 0.02);
 }
 
+double RelativeError(const std::vector<float>& found, const std::vector<float>& exact) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(static_cast<double>(found[i]) - exact[i], 2);
+    norm += std::pow(static_cast<double>(exact[i]), 2);
+  }
+  return std::sqrt(error / norm);
+}
+
 // dx of an integer product is one too: near that of the decoded weight, the same on any number of threads,
 // also of gradients too small for F16.
 TEST_P(LinearTest, IntegerGradients) {
@@ -265,23 +292,9 @@ TEST_P(LinearTest, IntegerGradients) {
         gradients.emplace_back(x.grad(), x.grad() + x.size());
       }
       EXPECT_EQ(gradients[1], gradients[2]);
-      double error = 0, norm = 0;
-      for (size_t i = 0; i < gradients[0].size(); ++i) {
-        error += std::pow(static_cast<double>(gradients[1][i]) - gradients[0][i], 2);
-        norm += std::pow(static_cast<double>(gradients[0][i]), 2);
-      }
-      EXPECT_LT(std::sqrt(error / norm), 0.02);
+      EXPECT_LT(RelativeError(gradients[1], gradients[0]), 0.02);
     }
   }
-}
-
-double RelativeError(const std::vector<float>& found, const std::vector<float>& exact) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    error += std::pow(static_cast<double>(found[i]) - exact[i], 2);
-    norm += std::pow(static_cast<double>(exact[i]), 2);
-  }
-  return std::sqrt(error / norm);
 }
 
 // Products of decoded weights in BF16 and their gradients are near those in F32, also where the weight is
@@ -289,30 +302,24 @@ double RelativeError(const std::vector<float>& found, const std::vector<float>& 
 TEST_P(LinearTest, Bf16) {
   if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
   constexpr int64_t kRows = 75, kOut = 2100, kIn = 288;
-  ThreadPool one(1), three(3);
   const Tensor dy = RandomTensor(kRows, kOut, 5, 1e-9f);
   for (const WeightType type : {WeightType::kF32, WeightType::kQ4_1, WeightType::kBF16}) {
     SCOPED_TRACE(Info(type).name);
     const TestWeight w = MakeWeight(type, kOut, kIn, true);
-    std::vector<std::vector<float>> values, gradients;
-    for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
-                                        std::pair(&three, Compute::kBf16)}) {
-      Context ctx = ContextOn(*pool, compute);
-      Tape tape;
-      ctx.tape = &tape;
+    const auto results = InF32AndBf16([&](const Context& ctx, Tape& tape) {
       const Tensor x = RandomTensor(kRows, kIn, 6);
       x.set_requires_grad(true);
       const Tensor y = Linear(ctx, w.weight, x);
       std::copy_n(dy.data(), dy.size(), y.grad());
       tape.Backward();
-      values.emplace_back(y.data(), y.data() + y.size());
-      gradients.emplace_back(x.grad(), x.grad() + x.size());
-    }
-    for (const auto& results : {values, gradients}) {
-      EXPECT_NE(results[0], results[1]);
-      EXPECT_EQ(results[1], results[2]);
+      return std::array{std::vector(y.data(), y.data() + y.size()),
+                        std::vector(x.grad(), x.grad() + x.size())};
+    });
+    EXPECT_EQ(results[1], results[2]);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_NE(results[0][i], results[1][i]);
       // 2^-9 for each of two factors, and by chance of either sign
-      EXPECT_LT(RelativeError(results[1], results[0]), 0.004);
+      EXPECT_LT(RelativeError(results[1][i], results[0][i]), 0.004);
     }
   }
 }
@@ -321,18 +328,12 @@ TEST_P(LinearTest, Bf16) {
 TEST_P(LinearTest, Bf16WithLora) {
   if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
   constexpr int64_t kRows = 75, kIn = 96;
-  ThreadPool one(1), three(3);
   const TestWeight w[] = {MakeWeight(WeightType::kQ4_1, 6000, kIn, true, 1),
                           MakeWeight(WeightType::kF32, 34, kIn, false, 2),
                           MakeWeight(WeightType::kQ8_0, 130, kIn, false, 3)};
   for (const char* kind : {"plain", "normed", "gated", "trained"}) {
     SCOPED_TRACE(kind);
-    std::vector<std::vector<std::vector<float>>> results;  // by run and by tensor
-    for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
-                                        std::pair(&three, Compute::kBf16)}) {
-      Context ctx = ContextOn(*pool, compute);
-      Tape tape;
-      ctx.tape = &tape;
+    const auto results = InF32AndBf16([&](const Context& ctx, Tape& tape) {
       std::vector<Tensor> inputs;
       inputs.push_back(RandomTensor(kRows, kIn, 6));
       const LinearInput x = [&]() -> LinearInput {
@@ -367,10 +368,11 @@ TEST_P(LinearTest, Bf16WithLora) {
         std::copy_n(dy.data(), dy.size(), y[i].grad());
       }
       tape.Backward();
-      auto& run = results.emplace_back();
-      for (const Tensor& t : y) run.emplace_back(t.data(), t.data() + t.size());
-      for (const Tensor& t : inputs) run.emplace_back(t.grad(), t.grad() + t.size());
-    }
+      std::vector<std::vector<float>> tensors;
+      for (const Tensor& t : y) tensors.emplace_back(t.data(), t.data() + t.size());
+      for (const Tensor& t : inputs) tensors.emplace_back(t.grad(), t.grad() + t.size());
+      return tensors;
+    });
     EXPECT_EQ(results[1], results[2]);
     for (size_t i = 0; i < results[0].size(); ++i)
       EXPECT_LT(RelativeError(results[1][i], results[0][i]), 0.006) << "tensor " << i;
@@ -381,18 +383,12 @@ TEST_P(LinearTest, Bf16WithLora) {
 TEST_P(LinearTest, Bf16GatedLinear) {
   if (kernels_.matmul_bf16 == nullptr) GTEST_SKIP() << kernels_.name << " has no BF16 product";
   constexpr int64_t kRows = 75, kIn = 96, kHidden = 320;
-  ThreadPool one(1), three(3);
   const TestWeight gate = MakeWeight(WeightType::kQ4_1, kHidden, kIn, false, 1),
                    up = MakeWeight(WeightType::kQ8_0, kHidden, kIn, false, 2),
                    down = MakeWeight(WeightType::kQ4_0, kIn, kHidden, false, 3);
   for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
     for (const bool whole : {false, true}) {  // something else than a product reads what is between them
-      std::vector<std::vector<std::vector<float>>> results;  // by run and by tensor
-      for (const auto& [pool, compute] : {std::pair(&one, Compute::kF32), std::pair(&one, Compute::kBf16),
-                                          std::pair(&three, Compute::kBf16)}) {
-        Context ctx = ContextOn(*pool, compute);
-        Tape tape;
-        ctx.tape = &tape;
+      const auto results = InF32AndBf16([&](const Context& ctx, Tape& tape) {
         const Tensor x = RandomTensor(kRows, kIn, 6, 2);
         const LoraTerm loras[] = {{RandomTensor(8, kIn, 10, 0.2), RandomTensor(kHidden, 8, 11, 0.2), 2}, {}};
         const LoraTerm behind[] = {{RandomTensor(4, kHidden, 12, 0.2), RandomTensor(kIn, 4, 13, 0.2), 0.5f}};
@@ -407,10 +403,10 @@ TEST_P(LinearTest, Bf16GatedLinear) {
         const Tensor dy = RandomTensor(kRows, kIn, 20, 1e-9f);
         std::copy_n(dy.data(), dy.size(), y.grad());
         tape.Backward();
-        auto& run = results.emplace_back();
-        run.emplace_back(y.data(), y.data() + y.size());
-        for (const Tensor& t : inputs) run.emplace_back(t.grad(), t.grad() + t.size());
-      }
+        std::vector<std::vector<float>> tensors{{y.data(), y.data() + y.size()}};
+        for (const Tensor& t : inputs) tensors.emplace_back(t.grad(), t.grad() + t.size());
+        return tensors;
+      });
       EXPECT_EQ(results[1], results[2]);
       for (size_t i = 0; i < results[0].size(); ++i)
         EXPECT_LT(RelativeError(results[1][i], results[0][i]), 0.008)
