@@ -134,6 +134,13 @@ struct KernelTable {
                             int64_t n);
   void (*gelu_mul_backward)(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
                             int64_t n);
+  // The same of factors in BF16; what the gradients held before is written over.
+  void (*silu_mul_bf16)(const uint16_t* gate, const uint16_t* up, float* y, int64_t n);
+  void (*gelu_mul_bf16)(const uint16_t* gate, const uint16_t* up, float* y, int64_t n);
+  void (*silu_mul_bf16_backward)(const uint16_t* gate, const uint16_t* up, const float* dy, float* dgate,
+                                 float* dup, int64_t n);
+  void (*gelu_mul_bf16_backward)(const uint16_t* gate, const uint16_t* up, const float* dy, float* dgate,
+                                 float* dup, int64_t n);
 
   // --- Attention with its keys and values in a cache. Null entries: not a type for caches.
   // A row onto the type, in one pass: the scale is set by the block's largest number (codec's EncodeRow

@@ -7,13 +7,6 @@
 namespace thimble {
 namespace {
 
-float FromBf16(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
 class MatmulBf16Test : public KernelsTest {
  protected:
   void SetUp() override {

@@ -9,6 +9,17 @@ namespace {
 constexpr int64_t kSizes[] = {1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 100, 577, 4099};
 constexpr double kUlp = 0x1p-23;  // of 1
 
+// BF16, rounded towards 0.
+std::vector<uint16_t> Shortened(const std::vector<float>& x) {
+  std::vector<uint16_t> y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, &x[i], sizeof(bits));
+    y[i] = static_cast<uint16_t>(bits >> 16);
+  }
+  return y;
+}
+
 class RowsTest : public KernelsTest {};
 
 TEST_P(RowsTest, DotAndAxpy) {
@@ -70,6 +81,14 @@ TEST_P(RowsTest, GradientsOfRowsEqualTheReferences) {
       std::vector<float> dgate = before, dup = more, expected_dgate = before, expected_dup = more;
       (kernels_.*backward)(gate.data(), up.data(), dy.data(), dgate.data(), dup.data(), n);
       (ref.*backward)(gate.data(), up.data(), dy.data(), expected_dgate.data(), expected_dup.data(), n);
+      expect_near(dgate, expected_dgate);
+      expect_near(dup, expected_dup);
+    }
+    const std::vector<uint16_t> gate16 = Shortened(gate), up16 = Shortened(up);
+    for (const auto backward : {&KernelTable::silu_mul_bf16_backward, &KernelTable::gelu_mul_bf16_backward}) {
+      std::vector<float> dgate = before, dup = more, expected_dgate = before, expected_dup = more;
+      (kernels_.*backward)(gate16.data(), up16.data(), dy.data(), dgate.data(), dup.data(), n);
+      (ref.*backward)(gate16.data(), up16.data(), dy.data(), expected_dgate.data(), expected_dup.data(), n);
       expect_near(dgate, expected_dgate);
       expect_near(dup, expected_dup);
     }
@@ -159,6 +178,34 @@ TEST_P(RowsTest, GatedActivations) {
       ASSERT_NEAR(y[i], expected, relative * std::fabs(expected) + 1e-14) << "gelu of " << x;
     }
     EXPECT_EQ(y.back(), 9.0f);
+  }
+}
+
+TEST_P(RowsTest, GatedActivationsOfBf16EqualThoseOfItsNumbers) {
+  for (int64_t n : kSizes) {
+    SCOPED_TRACE(n);
+    const size_t size = static_cast<size_t>(n);
+    const std::vector<uint16_t> gate = Shortened(RandomFloats(size, 4, 6.0f)),
+                                up = Shortened(RandomFloats(size, 5));
+    std::vector<float> gate32(size), up32(size);
+    std::transform(gate.begin(), gate.end(), gate32.begin(), FromBf16);
+    std::transform(up.begin(), up.end(), up32.begin(), FromBf16);
+    const std::vector<float> dy = RandomFloats(size, 6);
+    std::vector<float> y(size + 1, 9.0f), expected = y;
+    kernels_.silu_mul_bf16(gate.data(), up.data(), y.data(), n);
+    kernels_.silu_mul(gate32.data(), up32.data(), expected.data(), n);
+    EXPECT_EQ(y, expected);
+    kernels_.gelu_mul_bf16(gate.data(), up.data(), y.data(), n);
+    kernels_.gelu_mul(gate32.data(), up32.data(), expected.data(), n);
+    EXPECT_EQ(y, expected);
+    std::vector<float> dgate(size + 1), dup(size + 1), expected_dgate(size + 1), expected_dup(size + 1);
+    kernels_.silu_mul_backward(gate32.data(), up32.data(), dy.data(), expected_dgate.data(),
+                               expected_dup.data(), n);
+    std::fill_n(dgate.begin(), size, 7.0f);  // is written over
+    std::fill_n(dup.begin(), size, 7.0f);
+    kernels_.silu_mul_bf16_backward(gate.data(), up.data(), dy.data(), dgate.data(), dup.data(), n);
+    EXPECT_EQ(dgate, expected_dgate);
+    EXPECT_EQ(dup, expected_dup);
   }
 }
 

@@ -378,7 +378,14 @@ void Bf16Attention(const Context& ctx, const Tensor& q, const Tensor& k, const T
 void Bf16AttentionBackward(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                            std::span<const AttentionSegment> segments, const AttentionParams& params,
                            const Tensor& y, const Tensor& log_sums) {
-  y.grad(), q.grad(), k.grad(), v.grad();  // allocate before the threads start
+  y.grad();  // before the threads start
+  for (const Tensor& x : {q, k, v}) {
+    const auto [gradient, fresh] = x.GradTarget();
+    if (!fresh) continue;
+    ctx.pool.ParallelFor(x.rows(), kRows, [&](int64_t begin, int64_t end, int) {
+      std::fill(gradient + begin * x.cols(), gradient + end * x.cols(), 0.0f);
+    });
+  }
   Attender(ctx, q, k, v, segments, params, y, log_sums).Backward();
 }
 

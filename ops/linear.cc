@@ -32,19 +32,27 @@ int64_t LoraBlock(int64_t m) {
 
 void AddLoraGradients(const Context& ctx, const LoraTerm& lora, const Tensor& da, int64_t first,
                       const Tensor& db) {
-  const auto add = [&](const Tensor& parts, int64_t column, int64_t n, float* sum) {
-    ctx.pool.ParallelFor(n, 1024, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = 0; i < parts.rows(); ++i)
-        ctx.kernels.axpy(1, parts.row(i) + column + begin, sum + begin, end - begin);
+  constexpr int64_t kAtOnce = 1024;
+  if (lora.a.requires_grad()) {
+    float* const sum = lora.a.grad();
+    ctx.pool.ParallelFor(lora.a.size(), kAtOnce, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = 0; i < da.rows(); ++i)
+        ctx.kernels.axpy(1, da.row(i) + first + begin, sum + begin, end - begin);
     });
-  };
-  if (lora.a.requires_grad()) add(da, first, lora.a.size(), lora.a.grad());
-  if (!lora.b.requires_grad()) return;
-  const Tensor sum = Tensor::Zeros(lora.b.cols(), lora.b.rows());
-  add(db, 0, sum.size(), sum.data());
-  for (int64_t j = 0; j < lora.b.rows(); ++j) {
-    for (int64_t i = 0; i < lora.b.cols(); ++i) lora.b.grad()[j * lora.b.cols() + i] += sum.row(i)[j];
   }
+  if (!lora.b.requires_grad()) return;
+  float* const sum = lora.b.grad();
+  const int64_t n_out = lora.b.rows(), r = lora.b.cols();
+  ctx.pool.ParallelFor(n_out, 1 + kAtOnce / r, [&](int64_t begin, int64_t end, int) {
+    const int64_t n = end - begin;
+    float* const column = Scratch(n);
+    for (int64_t k = 0; k < r; ++k) {
+      std::fill_n(column, n, 0.0f);
+      for (int64_t i = 0; i < db.rows(); ++i)
+        ctx.kernels.axpy(1, db.row(i) + k * n_out + begin, column, n);
+      for (int64_t j = 0; j < n; ++j) sum[(begin + j) * r + k] += column[j];
+    }
+  });
 }
 
 namespace {

@@ -37,6 +37,7 @@ struct IntegerGradientUse {
   int64_t packed = 0, at_once = 0;
 };
 IntegerGradientUse IntegerGradientUseOf(const Context& ctx, const Weight& weight, int64_t n_rows);
+
 // y += scale * dropout(x) A^T B^T, in place. x [m, n_in], a [r, n_in], b [n_out, r], y [m, n_out].
 // dropout in [0, 1): inverted dropout on x, the mask drawn from `seed` (LoRA, Hu et al. 2021, section 4.1).
 struct LoraTerm {

@@ -11,7 +11,6 @@ namespace {
 
 // A product's columns come in whole tiles of this many, with zeros behind LoRA's.
 constexpr int64_t kTileColumns = 32;
-constexpr int kBf16 = static_cast<int>(WeightType::kBF16);
 
 // Pieces of at most `most`, as many for each thread, of n things.
 int64_t PieceSize(const Context& ctx, int64_t n, int64_t most) {
@@ -169,16 +168,15 @@ std::array<const float*, kMaxWeightsAtOnce> OutputGradients(const Context& ctx, 
     return dy;
   }
   const auto& k = ctx.kernels;
-  const auto backward = call.activation == Activation::kSilu ? k.silu_mul_backward : k.gelu_mul_backward;
+  const auto backward =
+      call.activation == Activation::kSilu ? k.silu_mul_bf16_backward : k.gelu_mul_bf16_backward;
   const int64_t n = call.gated.cols(), size = (end - begin) * n;
-  float* const dgate = Scratch(2 * size + 2 * n);
-  float *const dup = dgate + size, *const gate = dup + size, *const up = gate + n;
-  std::fill(dgate, gate, 0.0f);
+  float* const dgate = Scratch(2 * size);
+  float* const dup = dgate + size;
   for (int64_t i = begin; i < end; ++i) {
     const int64_t at = (i - begin) * n;
-    k.decode_row[kBf16](call.parts[0].rounded.row(i), gate, n);
-    k.decode_row[kBf16](call.parts[1].rounded.row(i), up, n);
-    backward(gate, up, call.gated.grad() + i * n, dgate + at, dup + at, n);
+    backward(call.parts[0].rounded.row(i), call.parts[1].rounded.row(i), call.gated.grad() + i * n,
+             dgate + at, dup + at, n);
   }
   return {dgate, dup};
 }

@@ -1,9 +1,6 @@
 #include "ops/linear_input.h"
 
-#include <vector>
-
 #include "base/check.h"
-#include "codec/types.h"
 
 namespace thimble {
 
@@ -56,17 +53,14 @@ Tensor LinearInput::ForGradient(const Context& ctx) const {
 
 const float* LinearInput::Row(const Context& ctx, int64_t i, float* buffer) const {
   const KernelTable& k = ctx.kernels;
-  const auto activate = activation_ == Activation::kSilu ? k.silu_mul : k.gelu_mul;
+  const bool silu = activation_ == Activation::kSilu;
   if (gate_rows_) {
-    constexpr int kBf16 = static_cast<int>(WeightType::kBF16);
-    thread_local std::vector<float> up;
-    up.resize(static_cast<size_t>(cols()));
-    k.decode_row[kBf16](gate_rows_.row(i), buffer, cols());
-    k.decode_row[kBf16](up_rows_.row(i), up.data(), cols());
-    activate(buffer, up.data(), buffer, cols());
+    const auto activate = silu ? k.silu_mul_bf16 : k.gelu_mul_bf16;
+    activate(gate_rows_.row(i), up_rows_.row(i), buffer, cols());
   } else if (norm_weight_) {
     k.rms_norm(x_.row(i), norm_weight_.data(), norm_eps_, buffer, cols());
   } else if (up_) {
+    const auto activate = silu ? k.silu_mul : k.gelu_mul;
     activate(x_.row(i), up_.row(i), buffer, cols());
   } else {
     return x_.row(i);

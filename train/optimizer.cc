@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/check.h"
 
@@ -69,15 +70,15 @@ class Adafactor : public Optimizer {
     const double share = std::pow(n_steps, -0.8);  // of the new gradient in the mean of squares
     const double root_mean = std::sqrt(MeanSquare(parameter.data(), parameter.size()));
     const double rate = std::max(1e-3, root_mean) * std::min(learning_rate, 1 / std::sqrt(n_steps));
-    update_.resize(static_cast<size_t>(parameter.size()));
+    std::vector<float> update(static_cast<size_t>(parameter.size()));
     const bool factored = parameter.rows() > 1 && parameter.cols() > 1;
-    factored ? Factored(t, parameter, g, share) : Whole(t, parameter, g, share);
-    const double clip = std::max(1.0, std::sqrt(MeanSquare(update_.data(), parameter.size())));
+    factored ? Factored(t, parameter, g, share, update.data()) : Whole(t, parameter, g, share, update.data());
+    const double clip = std::max(1.0, std::sqrt(MeanSquare(update.data(), parameter.size())));
     const auto step = static_cast<float>(rate / clip);
     const auto decay = static_cast<float>(1 - learning_rate * options_.weight_decay);
     float* const p = parameter.data();
     for (int64_t i = 0; i < parameter.size(); ++i)
-      p[i] = p[i] * decay - step * update_[static_cast<size_t>(i)];
+      p[i] = p[i] * decay - step * update[static_cast<size_t>(i)];
   }
 
  private:
@@ -90,16 +91,16 @@ class Adafactor : public Optimizer {
     return gradient / std::sqrt(std::max(variance, kEps * kEps));
   }
 
-  void Whole(size_t t, const Tensor& parameter, const float* g, double share) {
+  void Whole(size_t t, const Tensor& parameter, const float* g, double share, float* update) {
     float* const v = cols_[t].data();
     for (int64_t i = 0; i < parameter.size(); ++i) {
       v[i] = Blend(v[i], static_cast<double>(g[i]) * g[i], share);
-      update_[static_cast<size_t>(i)] = Divided(g[i], v[i]);
+      update[i] = Divided(g[i], v[i]);
     }
   }
 
   // The variance of element (i, j) is row[i] col[j] / mean(row).
-  void Factored(size_t t, const Tensor& parameter, const float* g, double share) {
+  void Factored(size_t t, const Tensor& parameter, const float* g, double share, float* update) {
     const int64_t rows = parameter.rows(), cols = parameter.cols();
     float *const row = rows_[t].data(), *const col = cols_[t].data();
     std::vector<double> col_sums(static_cast<size_t>(cols));
@@ -117,13 +118,12 @@ class Adafactor : public Optimizer {
     const float inverse = 1 / std::max(static_cast<float>(mean), kEps);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < cols; ++j) {
-        update_[static_cast<size_t>(i * cols + j)] = Divided(g[i * cols + j], row[i] * col[j] * inverse);
+        update[i * cols + j] = Divided(g[i * cols + j], row[i] * col[j] * inverse);
       }
     }
   }
 
   std::vector<Tensor> rows_, cols_;
-  std::vector<float> update_;
 };
 
 }  // namespace
@@ -139,21 +139,25 @@ Tensor Optimizer::AddState(const std::string& name, int64_t rows, int64_t cols) 
   return state_.emplace_back(State{name, Tensor::Zeros(rows, cols)}).value;
 }
 
-double Optimizer::GradNorm() const {
-  double sum = 0;
-  for (const Tensor& p : parameters_) sum += MeanSquare(p.grad(), p.size()) * static_cast<double>(p.size());
-  return std::sqrt(sum);
+double Optimizer::GradNorm(ThreadPool& pool) const {
+  std::vector<double> sums(parameters_.size());
+  pool.ParallelFor(std::ssize(sums), 1, [&](int64_t begin, int64_t, int) {
+    const Tensor& p = parameters_[static_cast<size_t>(begin)];
+    sums[static_cast<size_t>(begin)] = MeanSquare(p.grad(), p.size()) * static_cast<double>(p.size());
+  });
+  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
-void Optimizer::Step(double learning_rate, double gradient_scale) {
+void Optimizer::Step(ThreadPool& pool, double learning_rate, double gradient_scale) {
   ++n_steps_;
   const auto scale = static_cast<float>(gradient_scale);
-  for (size_t t = 0; t < parameters_.size(); ++t) {
+  pool.ParallelFor(std::ssize(parameters_), 1, [&](int64_t begin, int64_t, int) {
+    const auto t = static_cast<size_t>(begin);
     float* const g = parameters_[t].grad();
     for (int64_t i = 0; i < parameters_[t].size() && scale != 1; ++i) g[i] *= scale;
     StepOne(t, parameters_[t], g, learning_rate * rates_[t]);
     parameters_[t].ZeroGrad();
-  }
+  });
 }
 
 std::unique_ptr<Optimizer> MakeOptimizer(std::vector<Tensor> parameters, std::vector<double> rates,

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "ops/tensor.h"
 
 namespace thimble {
@@ -24,9 +25,9 @@ class Optimizer {
   Optimizer(std::vector<Tensor> parameters, std::vector<double> rates, const OptimizerOptions& options);
   virtual ~Optimizer() = default;
   // Uses and then zeroes the parameters' gradients, each first multiplied by `gradient_scale`.
-  void Step(double learning_rate, double gradient_scale = 1);
+  void Step(ThreadPool& pool, double learning_rate, double gradient_scale = 1);
   // Euclidean norm over all gradients.
-  double GradNorm() const;
+  double GradNorm(ThreadPool& pool) const;
 
   // For checkpoints: what is remembered between steps, by name.
   struct State {
@@ -38,7 +39,7 @@ class Optimizer {
   void set_n_steps(int64_t n) { n_steps_ = n; }
 
  protected:
-  // Of parameter i, with its gradient scaled, as the step that n_steps() counts.
+  // Of parameter i, with its gradient scaled, as the step that n_steps() counts. Several run at once.
   virtual void StepOne(size_t i, const Tensor& parameter, const float* gradient, double learning_rate) = 0;
   Tensor AddState(const std::string& name, int64_t rows, int64_t cols);  // zeros
 

@@ -12,6 +12,7 @@ const Json& Golden() {
 }
 
 TEST(OptimizerTest, AdamWStepsAsTorchDoes) {
+  ThreadPool pool(2);
   for (const Json& run : Golden().at("adamw")) {
     // The two halves of the parameters as tensors of their own: state must not mix.
     const auto start = run["start"].get<std::vector<float>>();
@@ -31,8 +32,8 @@ TEST(OptimizerTest, AdamWStepsAsTorchDoes) {
       }
       double squares = 0;
       for (const float g : gradients) squares += 16.0 * g * g;
-      EXPECT_NEAR(optimizer->GradNorm(), std::sqrt(squares), 1e-6 * std::sqrt(squares));
-      optimizer->Step(run["lr"], 0.25);
+      EXPECT_NEAR(optimizer->GradNorm(pool), std::sqrt(squares), 1e-6 * std::sqrt(squares));
+      optimizer->Step(pool, run["lr"], 0.25);
       const auto expected = step["parameters"].get<std::vector<float>>();
       for (int t = 0; t < 2; ++t) {
         for (int64_t i = 0; i < half; ++i) {
@@ -46,6 +47,7 @@ TEST(OptimizerTest, AdamWStepsAsTorchDoes) {
 }
 
 TEST(OptimizerTest, AdafactorStepsAsTorchDoes) {
+  ThreadPool pool(2);
   for (const Json& run : Golden().at("adafactor")) {
     const auto start = run["start"].get<std::vector<float>>();
     const Tensor parameter = Tensor::Empty(run["shape"][0], run["shape"][1]);
@@ -55,7 +57,7 @@ TEST(OptimizerTest, AdafactorStepsAsTorchDoes) {
     for (const Json& step : run["steps"]) {
       const auto gradients = step["gradients"].get<std::vector<float>>();
       std::copy(gradients.begin(), gradients.end(), parameter.grad());
-      optimizer->Step(run["lr"]);
+      optimizer->Step(pool, run["lr"]);
       const auto expected = step["parameters"].get<std::vector<float>>();
       for (int64_t i = 0; i < parameter.size(); ++i) {
         EXPECT_NEAR(parameter.data()[i], expected[static_cast<size_t>(i)], 2e-6) << i;

@@ -462,9 +462,9 @@ StepResult Trainer::Step(const std::vector<TrainBatch>& batches, double learning
   }
   method_.PassGradients(ctx_);
   SumOverRanks(result);
-  result.grad_norm = optimizer_->GradNorm();
+  result.grad_norm = optimizer_->GradNorm(ctx_.pool);
   const bool clip = options_.max_grad_norm > 0 && result.grad_norm > options_.max_grad_norm;
-  optimizer_->Step(learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
+  optimizer_->Step(ctx_.pool, learning_rate, clip ? options_.max_grad_norm / (result.grad_norm + 1e-6) : 1);
   return result;
 }
 

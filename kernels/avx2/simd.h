@@ -72,8 +72,9 @@ THIMBLE_INLINE Vec VecSub(Vec a, Vec b) {
 THIMBLE_INLINE Vec VecMul(Vec a, Vec b) {
   return _mm256_mul_ps(a, b);
 }
-THIMBLE_INLINE Vec VecDiv(Vec a, Vec b) {
-  return _mm256_div_ps(a, b);
+// 1 / x for x in [1, 2^127].
+THIMBLE_INLINE Vec VecReciprocal(Vec x) {
+  return _mm256_div_ps(_mm256_set1_ps(1.0f), x);
 }
 THIMBLE_INLINE Vec VecMax(Vec a, Vec b) {
   return _mm256_max_ps(a, b);

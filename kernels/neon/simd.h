@@ -77,8 +77,9 @@ THIMBLE_INLINE Vec VecSub(Vec a, Vec b) {
 THIMBLE_INLINE Vec VecMul(Vec a, Vec b) {
   return vmulq_f32(a, b);
 }
-THIMBLE_INLINE Vec VecDiv(Vec a, Vec b) {
-  return vdivq_f32(a, b);
+// 1 / x for x in [1, 2^127].
+THIMBLE_INLINE Vec VecReciprocal(Vec x) {
+  return vdivq_f32(vdupq_n_f32(1.0f), x);
 }
 THIMBLE_INLINE Vec VecMax(Vec a, Vec b) {
   return vmaxq_f32(a, b);

@@ -1,6 +1,7 @@
 // Rows of F32 with libm in double precision: the reference of every tier.
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "kernels/tiers.h"
 
@@ -83,18 +84,28 @@ ValueAndSlope Gelu(double x) {
   return {0.5 * x * (1 + t), 0.5 * (1 + t) + 0.5 * x * dt};
 }
 
-template <ValueAndSlope kActivation(double)>
-void GatedMul(const float* gate, const float* up, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(kActivation(gate[i]).value * up[i]);
+double Number(float x) {
+  return x;
+}
+double Number(uint16_t bf16) {
+  const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
+  float x;
+  memcpy(&x, &bits, sizeof(x));
+  return x;
 }
 
-template <ValueAndSlope kActivation(double)>
-void GatedMulBackward(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
-                      int64_t n) {
+template <ValueAndSlope kActivation(double), typename T>
+void GatedMul(const T* gate, const T* up, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    y[i] = static_cast<float>(kActivation(Number(gate[i])).value * Number(up[i]));
+}
+
+template <ValueAndSlope kActivation(double), bool kAdd, typename T>
+void GatedMulBackward(const T* gate, const T* up, const float* dy, float* dgate, float* dup, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const ValueAndSlope f = kActivation(gate[i]);
-    dgate[i] += static_cast<float>(f.slope * up[i] * dy[i]);
-    dup[i] += static_cast<float>(f.value * dy[i]);
+    const ValueAndSlope f = kActivation(Number(gate[i]));
+    dgate[i] = (kAdd ? dgate[i] : 0) + static_cast<float>(f.slope * Number(up[i]) * dy[i]);
+    dup[i] = (kAdd ? dup[i] : 0) + static_cast<float>(f.value * dy[i]);
   }
 }
 
@@ -108,10 +119,14 @@ void FillRows(KernelTable* table) {
   table->rotate_halves = RotateHalves;
   table->rotate_neighbours = RotateNeighbours;
   table->softmax = Softmax;
-  table->silu_mul = GatedMul<Silu>;
-  table->gelu_mul = GatedMul<Gelu>;
-  table->silu_mul_backward = GatedMulBackward<Silu>;
-  table->gelu_mul_backward = GatedMulBackward<Gelu>;
+  table->silu_mul = GatedMul<Silu, float>;
+  table->gelu_mul = GatedMul<Gelu, float>;
+  table->silu_mul_backward = GatedMulBackward<Silu, true, float>;
+  table->gelu_mul_backward = GatedMulBackward<Gelu, true, float>;
+  table->silu_mul_bf16 = GatedMul<Silu, uint16_t>;
+  table->gelu_mul_bf16 = GatedMul<Gelu, uint16_t>;
+  table->silu_mul_bf16_backward = GatedMulBackward<Silu, false, uint16_t>;
+  table->gelu_mul_bf16_backward = GatedMulBackward<Gelu, false, uint16_t>;
 }
 
 }  // namespace thimble::ref
