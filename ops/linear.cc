@@ -27,7 +27,7 @@ void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const 
 
 int64_t LoraBlock(int64_t m) {
   constexpr int64_t kLeast = 64, kMostBlocks = 32;
-  return std::max(kLeast, (m + kMostBlocks - 1) / kMostBlocks);
+  return RoundUp(std::max(kLeast, (m + kMostBlocks - 1) / kMostBlocks), 32);
 }
 
 void AddLoraGradients(const Context& ctx, const LoraTerm& lora, const Tensor& da, int64_t first,

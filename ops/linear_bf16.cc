@@ -54,14 +54,28 @@ void StackA(const std::vector<Part>& parts, int64_t first, int64_t n, int64_t n_
   std::fill(to, to + (n_rows - Rank(parts)) * n, 0.0f);
 }
 
-// The input, rounded, and behind it h of all parts, which is also returned in F32 [m, rank].
-std::pair<Bf16Rows, Tensor> RoundedInput(const Context& ctx, const std::vector<Part>& parts,
-                                         const LinearInput& input) {
+// [n, RoundUp(m, kTileColumns)] for a matrix [m, n] that is filled in, with zeros behind its m columns.
+Bf16Rows EmptyTransposed(int64_t m, int64_t n) {
+  const Bf16Rows rows = Bf16Rows::Empty(n, m);
+  for (int64_t j = 0; j < n; ++j) std::fill(rows.row(j) + m, rows.row(j) + rows.stride, uint16_t{0});
+  return rows;
+}
+
+// Columns [first, first + n) of rows [begin, end) become these rows' columns.
+void Transpose(const Bf16Rows& x, int64_t begin, int64_t end, int64_t first, int64_t n, const Bf16Rows& to) {
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t i = begin; i < end; ++i) to.row(j)[i] = x.row(i)[first + j];
+  }
+}
+
+// The input, rounded, and behind it h of all parts, which is also returned transposed.
+std::pair<Bf16Rows, Bf16Rows> RoundedInput(const Context& ctx, const std::vector<Part>& parts,
+                                           const LinearInput& input) {
   constexpr int64_t kRows = 64;
   const auto& k = ctx.kernels;
   const int64_t m = input.rows(), n_in = input.cols(), rank = Rank(parts);
   const Bf16Rows x = Bf16Rows::Empty(m, n_in + RoundUp(rank, kTileColumns));
-  const Tensor h = rank > 0 ? Tensor::Empty(m, rank) : Tensor();
+  const Bf16Rows h_t = rank > 0 ? EmptyTransposed(m, rank) : Bf16Rows();
   uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, rank, n_in));
   if (rank > 0) {
     float* const a = Scratch(rank * n_in);
@@ -72,16 +86,18 @@ std::pair<Bf16Rows, Tensor> RoundedInput(const Context& ctx, const std::vector<P
                        packed + static_cast<size_t>(j / k.packed_rows) * group_bytes);
   }
   ctx.pool.ParallelFor(m, kRows, [&](int64_t begin, int64_t end, int) {
-    float* const scratch = Scratch(n_in);
+    float* const scratch = Scratch(std::max(n_in, kRows * rank));
     for (int64_t i = begin; i < end; ++i) k.round_activations(input.Row(ctx, i, scratch), x.row(i), n_in);
     if (rank == 0) return;
-    k.matmul_bf16(end - begin, rank, n_in, packed, x.row(begin), x.stride, h.row(begin), rank, false);
+    k.matmul_bf16(end - begin, rank, n_in, packed, x.row(begin), x.stride, scratch, rank, false);
     for (int64_t i = begin; i < end; ++i) {
-      for (const Part& part : parts) Scale(h.row(i) + part.first_low, part.rank, part.lora.scale);
-      RoundLow(ctx, h.row(i), rank, x.row(i) + n_in);
+      float* const h = scratch + (i - begin) * rank;
+      for (const Part& part : parts) Scale(h + part.first_low, part.rank, part.lora.scale);
+      RoundLow(ctx, h, rank, x.row(i) + n_in);
     }
+    Transpose(x, begin, end, n_in, rank, h_t);
   });
-  return {x, h};
+  return {x, h_t};
 }
 
 // Packs rows [first, first + rows) of [W, B], B standing where its part of h does.
@@ -152,7 +168,7 @@ void Forward(const Context& ctx, const std::vector<Part>& parts, const Bf16Rows&
 struct Call {
   std::vector<Part> parts;
   LinearInput x;
-  Tensor h;
+  Bf16Rows h_t;  // [rank, rows]
   Tensor gated;  // of GatedLinear: the result, whose gradient is known
   Activation activation = Activation::kSilu;
 };
@@ -195,6 +211,22 @@ struct Gradients {
   int64_t n;  // columns
 };
 
+// y [n_rows, n] = w_t x, of w_t's columns [first, first + rows) and x [rows, n], rounded.
+void MultiplyTransposed(const Context& ctx, const Bf16Rows& w_t, int64_t first_row, int64_t n_rows,
+                        int64_t first, int64_t rows, const float* x, int64_t n, float* y) {
+  const auto& k = ctx.kernels;
+  const int64_t depth = RoundUp(rows, kTileColumns), even = rows / 2 * 2;
+  const size_t group_bytes = PackedBf16Bytes(ctx, 1, depth);
+  uint8_t* const packed = PackedScratch(PackedBf16Bytes(ctx, n, depth));
+  k.pack_columns_bf16(0, even, n, x, n, packed, group_bytes);
+  if (even < depth) {
+    std::vector<float> rest(static_cast<size_t>((depth - even) * n));
+    std::copy(x + even * n, x + rows * n, rest.begin());
+    k.pack_columns_bf16(even, depth - even, n, rest.data(), n, packed, group_bytes);
+  }
+  k.matmul_bf16(n_rows, n, depth, packed, w_t.row(first_row) + first, w_t.stride, y, n, false);
+}
+
 // The gradients of all A and B, too.
 Gradients RoundedGradients(const Context& ctx, const Call& call) {
   const auto& k = ctx.kernels;
@@ -210,9 +242,9 @@ Gradients RoundedGradients(const Context& ctx, const Call& call) {
   }
   const int64_t n = n_out + RoundUp(rank, kTileColumns);
   const Gradients dy{Bf16Rows::Empty(m, n), n};
-  uint8_t* const packed_b = PackedScratch(packed_bytes);
+  const Tensor packed_b = Tensor::Empty(1, static_cast<int64_t>(packed_bytes / sizeof(float)));
   std::vector<Tensor> db(parts.size());
-  uint8_t* to = packed_b;
+  auto* to = reinterpret_cast<uint8_t*>(packed_b.data());
   for (size_t i = 0; i < parts.size(); ++i) {
     const Weight& w = parts[i].weight;
     const int64_t r = parts[i].rank;
@@ -222,18 +254,18 @@ Gradients RoundedGradients(const Context& ctx, const Call& call) {
     to += PackedBf16Bytes(ctx, r, w.n_out);
   }
   const Tensor dh = Tensor::Empty(m, rank), da = Tensor::Empty(n_blocks, rank * n_in);
+  const Bf16Rows dh_t = EmptyTransposed(m, rank);
   ctx.pool.ParallelFor(m, block, [&](int64_t begin, int64_t end, int) {
     const int64_t rows = end - begin;
     const auto outputs = OutputGradients(ctx, call, begin, end);
-    const uint8_t* packed = packed_b;
+    const auto* packed = reinterpret_cast<const uint8_t*>(packed_b.data());
     int64_t column = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
       const int64_t cols = parts[i].weight.n_out, r = parts[i].rank, first = parts[i].first_low;
       for (int64_t j = 0; j < rows; ++j)
         k.round_activations(outputs[i] + j * cols, dy.rows.row(begin + j) + column, cols);
       if (r > 0) {
-        k.gemm_tn(r, cols, rows, call.h.row(begin) + first, rank, outputs[i], cols, db[i].row(begin / block),
-                  cols, false);
+        MultiplyTransposed(ctx, call.h_t, first, r, begin, rows, outputs[i], cols, db[i].row(begin / block));
         k.matmul_bf16(rows, r, cols, packed, dy.rows.row(begin) + column, dy.rows.stride,
                       dh.row(begin) + first, rank, false);
         for (int64_t j = begin; j < end; ++j) Scale(dh.row(j) + first, r, parts[i].lora.scale);
@@ -243,8 +275,9 @@ Gradients RoundedGradients(const Context& ctx, const Call& call) {
     }
     if (rank == 0) return;
     for (int64_t i = begin; i < end; ++i) RoundLow(ctx, dh.row(i), rank, dy.rows.row(i) + column);
+    Transpose(dy.rows, begin, end, column, rank, dh_t);
     const float* const x = InputRows(ctx, call.x, begin, end, Scratch(rows * n_in));
-    k.gemm_tn(rank, n_in, rows, dh.row(begin), rank, x, n_in, da.row(begin / block), n_in, false);
+    MultiplyTransposed(ctx, dh_t, 0, rank, begin, rows, x, n_in, da.row(begin / block));
   });
   for (size_t i = 0; i < parts.size(); ++i) {
     if (parts[i].rank > 0) AddLoraGradients(ctx, parts[i].lora, da, parts[i].first_low * n_in, db[i]);
@@ -328,9 +361,9 @@ std::vector<Part> MakeParts(std::span<const Weight* const> weights, std::span<co
 template <typename Result>
 void Run(const Context& ctx, Call call, const Result& result) {
   {
-    const auto [x, h] = RoundedInput(ctx, call.parts, call.x);
+    const auto [x, h_t] = RoundedInput(ctx, call.parts, call.x);
     Forward(ctx, call.parts, x);
-    call.h = h;
+    call.h_t = h_t;
   }
   if (ctx.tape == nullptr) return;
   const Tensor source = call.x.ForGradient(ctx);

@@ -10,7 +10,8 @@ constexpr size_t kMaxWeightsAtOnce = 3;
 // dw += dy^T x, and the bias's gradient, where they are trained.
 void BackwardWeight(const Context& ctx, const Weight& w, const Tensor& x, const float* dy);
 
-// Of m activation rows, those whose part of LoRA's gradients is computed at a time, while they are in cache.
+// Of m activation rows, those whose part of LoRA's gradients is computed at a time, while they are in cache:
+// a multiple of 32.
 // Each part has memory of its own and is added up in order, so that sums do not depend on the number of
 // threads.
 int64_t LoraBlock(int64_t m);
