@@ -153,21 +153,23 @@ Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Ten
     CHECK(s.kv_len >= s.q_len && s.q_begin + s.q_len <= q.rows() && s.kv_begin + s.kv_len <= k.rows());
   }
   Tensor y = Tensor::Empty(q.rows(), q.cols());
-  const Tensor log_sums = UsesBf16Attention(ctx, p) ? Tensor::Empty(q.rows(), p.n_heads) : Tensor();
-  if (log_sums) {
-    Bf16Attention(ctx, q, k, v, segments, p, y, log_sums);
-  } else {
-    BlockAttention(ctx, q, SegmentBlocks(ctx, k, v, segments, p).queries(), p, y);
-  }
-  if (ctx.Records({q, k, v})) {
-    y.set_requires_grad(true);
-    ctx.tape->Record([ctx, q, k, v, y, p, log_sums, segments = std::move(segments)] {
-      if (log_sums) {
-        Bf16AttentionBackward(ctx, q, k, v, segments, p, y, log_sums);
-      } else {
-        Backward(ctx, q, k, v, segments, p, y);
-      }
+  const bool records = ctx.Records({q, k, v});
+  y.set_requires_grad(records);
+  if (UsesBf16Attention(ctx, p)) {
+    const Bf16Operands operands = RoundedOperands(ctx, q, k, v);
+    const Tensor log_sums = Tensor::Empty(q.rows(), p.n_heads);
+    Bf16Attention(ctx, operands, segments, p, y, log_sums);
+    if (!records) return y;
+    for (const Tensor& x : {q, k, v}) x.DropData();
+    ctx.tape->Record([ctx, operands, q, k, v, y, p, log_sums, segments = std::move(segments)] {
+      Bf16AttentionBackward(ctx, operands, q, k, v, segments, p, y, log_sums);
     });
+    return y;
+  }
+  BlockAttention(ctx, q, SegmentBlocks(ctx, k, v, segments, p).queries(), p, y);
+  if (records) {
+    ctx.tape->Record(
+        [ctx, q, k, v, y, p, segments = std::move(segments)] { Backward(ctx, q, k, v, segments, p, y); });
   }
   return y;
 }

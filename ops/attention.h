@@ -14,6 +14,8 @@ struct AttentionSegment {
 };
 
 // q [T, n_heads * head_dim]; k and v [S, n_kv_heads * head_dim]; result as q. Backward fills dq, dk and dv.
+// In BF16 (ops/bf16_attention.h) only rounded copies are kept for it: what q, k and v held is gone after the
+// call.
 Tensor Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                  std::vector<AttentionSegment> segments, const AttentionParams& params);
 // One sequence whose keys and values, up to those of the last query, are in a cache. Without a backward pass.

@@ -76,18 +76,21 @@ const uint16_t* Transposed(const uint16_t* x, int64_t rows, int64_t cols, Buffer
   return y;
 }
 
+// Of q, k and v, where a backward pass fills them.
+struct Gradients {
+  float *q = nullptr, *k = nullptr, *v = nullptr;
+};
+
 class Attender {
  public:
-  Attender(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-           std::span<const AttentionSegment> segments, const AttentionParams& p, const Tensor& y,
-           const Tensor& log_sums)
+  Attender(const Context& ctx, const Bf16Operands& operands, std::span<const AttentionSegment> segments,
+           const AttentionParams& p, const Tensor& y, const Tensor& log_sums, const Gradients& gradients = {})
       : ctx_(ctx),
         kernels_(ctx.kernels),
-        q_(q),
-        k_(k),
-        v_(v),
+        operands_(operands),
         y_(y),
         log_sums_(log_sums),
+        gradients_(gradients),
         p_(p),
         group_(p.n_heads / p.n_kv_heads),
         step_(std::max<int64_t>(1, kRows / group_)) {
@@ -100,7 +103,7 @@ class Attender {
   }
 
   void Forward() const {
-    const Tensor keys = PackedRows(k_, p_.scale), values = PackedColumns(v_);
+    const Tensor keys = PackedRows(operands_.k, p_.scale), values = PackedColumns(operands_.v);
     std::vector<Piece> pieces;
     for (const Head& head : heads_) {
       // The last queries see the most keys: they go first, so that the threads end together.
@@ -114,7 +117,8 @@ class Attender {
   // kChunk queries with the kChunk keys that stand `distance` before them at a time: no two threads then add
   // to the same gradients, and each gradient is added up in the order of the distances.
   void Backward() const {
-    const Operands packed{PackedRows(k_, p_.scale), PackedColumns(k_), PackedRows(v_, 1)};
+    const Packed packed{PackedRows(operands_.k, p_.scale), PackedColumns(operands_.k),
+                        PackedRows(operands_.v, 1)};
     std::vector<Piece> pieces;
     for (int64_t distance = 0;; distance += kChunk) {
       pieces.clear();
@@ -134,12 +138,8 @@ class Attender {
 
  private:
   // Of the backward pass, block by block as weights.
-  struct Operands {
+  struct Packed {
     Tensor keys, key_columns, values;
-  };
-  struct Rows {
-    const float* data;
-    int64_t ld;
   };
 
   template <typename Fn>
@@ -155,24 +155,23 @@ class Attender {
   }
   size_t GroupBytes(int64_t k) const { return kernels_.packed_bytes[static_cast<int>(WeightType::kBF16)](k); }
 
-  // factor * a block's rows of a matrix shaped as k, [kKeyBlock, head_dim]: where they stand, or copied, with
-  // zeros behind the last.
-  Rows BlockRows(const Tensor& x, float factor, const Head& head, int64_t block) const {
+  // factor * a block's rows of k or v in F32, [kKeyBlock, head_dim], with zeros behind the last.
+  const float* BlockRows(const Bf16Rows& x, float factor, const Head& head, int64_t block) const {
     const int64_t d = p_.head_dim, first = block * kKeyBlock;
     const int64_t n = std::min<int64_t>(kKeyBlock, head.segment->kv_len - first);
-    const float* const rows = x.row(head.segment->kv_begin + first) + head.kv_head * d;
-    if (n == kKeyBlock && factor == 1) return {rows, x.cols()};
-    float* const copy = ThreadScratch().gathered.Get(kKeyBlock * d);
+    float* const rows = ThreadScratch().gathered.Get(kKeyBlock * d);
     for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = 0; j < d; ++j) copy[i * d + j] = factor * rows[i * x.cols() + j];
+      const uint16_t* const row = x.row(head.segment->kv_begin + first + i) + head.kv_head * d;
+      kernels_.decode_row[static_cast<int>(WeightType::kBF16)](row, rows + i * d, d);
     }
-    std::fill(copy + n * d, copy + kKeyBlock * d, 0.0f);
-    return {copy, d};
+    for (float* p = rows; p != rows + n * d && factor != 1; ++p) *p *= factor;
+    std::fill(rows + n * d, rows + kKeyBlock * d, 0.0f);
+    return rows;
   }
 
   // Row i is what pack(rows, packed) makes of factor * block i among those of all heads.
   template <typename Pack>
-  Tensor PackedBlocks(const Tensor& x, float factor, int64_t block_bytes, const Pack& pack) const {
+  Tensor PackedBlocks(const Bf16Rows& x, float factor, int64_t block_bytes, const Pack& pack) const {
     const Tensor packed = Tensor::Empty(n_blocks_, block_bytes / static_cast<int64_t>(sizeof(float)));
     ctx_.pool.ParallelFor(static_cast<int64_t>(heads_.size()), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
@@ -185,20 +184,18 @@ class Attender {
   }
 
   // Blocks as weights [kKeyBlock, head_dim].
-  Tensor PackedRows(const Tensor& x, float factor) const {
+  Tensor PackedRows(const Bf16Rows& x, float factor) const {
     const int64_t d = p_.head_dim, group_rows = kernels_.packed_rows;
-    return PackedBlocks(x, factor, PackedBytes(kKeyBlock, d), [&](const Rows& rows, uint8_t* packed) {
-      for (int64_t i = 0; i < kKeyBlock; i += group_rows, packed += GroupBytes(d)) {
-        kernels_.pack_rows_bf16(std::min(group_rows, kKeyBlock - i), d, rows.data + i * rows.ld, rows.ld,
-                                packed);
-      }
+    return PackedBlocks(x, factor, PackedBytes(kKeyBlock, d), [&](const float* rows, uint8_t* packed) {
+      for (int64_t i = 0; i < kKeyBlock; i += group_rows, packed += GroupBytes(d))
+        kernels_.pack_rows_bf16(std::min(group_rows, kKeyBlock - i), d, rows + i * d, d, packed);
     });
   }
   // Transposed blocks, [head_dim, kKeyBlock].
-  Tensor PackedColumns(const Tensor& x) const {
+  Tensor PackedColumns(const Bf16Rows& x) const {
     const int64_t d = p_.head_dim;
-    return PackedBlocks(x, 1, PackedBytes(d, kKeyBlock), [&](const Rows& rows, uint8_t* packed) {
-      kernels_.pack_columns_bf16(0, kKeyBlock, d, rows.data, rows.ld, packed, GroupBytes(kKeyBlock));
+    return PackedBlocks(x, 1, PackedBytes(d, kKeyBlock), [&](const float* rows, uint8_t* packed) {
+      kernels_.pack_columns_bf16(0, kKeyBlock, d, rows, d, packed, GroupBytes(kKeyBlock));
     });
   }
 
@@ -211,20 +208,26 @@ class Attender {
     return packed.row(piece.head->first_block + block);
   }
 
+  int64_t FirstColumn(const Piece& piece) const { return piece.head->kv_head * group_ * p_.head_dim; }
   // Of the piece's row i * group in a matrix shaped as q.
   int64_t RowOffset(const Piece& piece, int64_t i) const {
-    return (piece.q_row() + i) * q_.cols() + piece.head->kv_head * group_ * p_.head_dim;
+    return (piece.q_row() + i) * y_.cols() + FirstColumn(piece);
   }
 
-  // [padded_rows, head_dim]: the piece's rows of x, a matrix shaped as q, then zeros.
-  const uint16_t* Rounded(const float* x, const Piece& piece, int64_t padded_rows,
-                          Buffer<uint16_t>& rounded) const {
+  // [padded_rows, head_dim]: the piece's rows, each `group` of them made by copy(i, row), then zeros.
+  template <typename Copy>
+  const uint16_t* Gathered(const Piece& piece, int64_t padded_rows, Buffer<uint16_t>& gathered,
+                           const Copy& copy) const {
     const int64_t width = group_ * p_.head_dim, size = padded_rows * p_.head_dim;
-    uint16_t* const rows = rounded.Get(size);
-    for (int64_t i = 0; i < piece.n(); ++i)
-      kernels_.round_activations(x + RowOffset(piece, i), rows + i * width, width);
+    uint16_t* const rows = gathered.Get(size);
+    for (int64_t i = 0; i < piece.n(); ++i) copy(i, rows + i * width);
     std::fill(rows + piece.n() * width, rows + size, uint16_t{0});
     return rows;
+  }
+  const uint16_t* Queries(const Piece& piece, int64_t padded_rows) const {
+    return Gathered(piece, padded_rows, ThreadScratch().queries, [&](int64_t i, uint16_t* row) {
+      std::copy_n(operands_.q.row(piece.q_row() + i) + FirstColumn(piece), group_ * p_.head_dim, row);
+    });
   }
 
   // What the rows see of a block of keys.
@@ -243,7 +246,7 @@ class Attender {
   void ForwardPiece(const Piece& piece, const Tensor& keys, const Tensor& values) const {
     const int64_t d = p_.head_dim, rows = piece.n() * group_;
     Scratch& scratch = ThreadScratch();
-    const uint16_t* const queries = Rounded(q_.data(), piece, rows, scratch.queries);
+    const uint16_t* const queries = Queries(piece, rows);
     float* const scores = scratch.scores.Get(rows * kKeyBlock);
     uint16_t* const weights = scratch.rounded.Get(rows * kKeyBlock);
     float* const out = scratch.out.Get(rows * d);
@@ -269,7 +272,7 @@ class Attender {
   }
 
   // A piece's queries with the kChunk keys from a block on.
-  void BackwardPiece(const Piece& piece, int64_t first_block, const Operands& packed) const {
+  void BackwardPiece(const Piece& piece, int64_t first_block, const Packed& packed) const {
     const int64_t end_block = std::min(first_block + kChunk / kKeyBlock, EndBlock(piece));
     if (FirstBlock(piece) >= end_block) return;
     const int64_t d = p_.head_dim;
@@ -282,19 +285,21 @@ class Attender {
       const Piece part{piece.head, begin, std::min(piece.end, begin + step_)};
       BackwardRows(part, first_block, std::min(end_block, EndBlock(part)), packed, dk, dv);
     }
-    AddTransposed(dk, p_.scale, piece, first_block, k_.grad());
-    AddTransposed(dv, 1, piece, first_block, v_.grad());
+    AddTransposed(dk, p_.scale, piece, first_block, gradients_.k);
+    AddTransposed(dv, 1, piece, first_block, gradients_.v);
   }
 
-  void BackwardRows(const Piece& piece, int64_t first_block, int64_t end_block, const Operands& packed,
+  void BackwardRows(const Piece& piece, int64_t first_block, int64_t end_block, const Packed& packed,
                     float* dk, float* dv) const {
     const int64_t first = std::max(first_block, FirstBlock(piece));
     if (first >= end_block) return;
     const int64_t d = p_.head_dim, width = group_ * d;
     const int64_t rows = RoundUp(piece.n() * group_, kDepth);  // those behind the last are zeros
     Scratch& scratch = ThreadScratch();
-    const uint16_t* const queries = Rounded(q_.data(), piece, rows, scratch.queries);
-    const uint16_t* const dy = Rounded(y_.grad(), piece, rows, scratch.y_gradient);
+    const uint16_t* const queries = Queries(piece, rows);
+    const uint16_t* const dy = Gathered(piece, rows, scratch.y_gradient, [&](int64_t i, uint16_t* row) {
+      kernels_.round_activations(y_.grad() + RowOffset(piece, i), row, width);
+    });
     const uint16_t* const queries_t = Transposed(queries, rows, d, scratch.queries_t);
     const uint16_t* const dy_t = Transposed(dy, rows, d, scratch.y_gradient_t);
     float* const log_sums = scratch.sums.Get(2 * rows);
@@ -323,7 +328,7 @@ class Attender {
                     b > first);
     }
     for (int64_t i = 0; i < piece.n(); ++i)
-      k.axpy(p_.scale, dq + i * width, q_.grad() + RowOffset(piece, i), width);
+      k.axpy(p_.scale, dq + i * width, gradients_.q + RowOffset(piece, i), width);
   }
 
   void LoadSums(const Piece& piece, int64_t rows, float* log_sums, float* sums) const {
@@ -343,19 +348,21 @@ class Attender {
   // Adds factor * the gradients of kChunk keys from a block on, each block [head_dim, kKeyBlock].
   void AddTransposed(const float* blocks, float factor, const Piece& piece, int64_t first_block,
                      float* gradient) const {
-    const int64_t d = p_.head_dim, first = first_block * kKeyBlock;
+    const int64_t d = p_.head_dim, cols = p_.n_kv_heads * d, first = first_block * kKeyBlock;
     const int64_t n = std::min(kChunk, piece.head->segment->kv_len - first);
     for (int64_t i = 0; i < n; ++i) {
       const float* const from = blocks + i / kKeyBlock * kKeyBlock * d + i % kKeyBlock;
       float* const to =
-          gradient + (piece.head->segment->kv_begin + first + i) * k_.cols() + piece.head->kv_head * d;
+          gradient + (piece.head->segment->kv_begin + first + i) * cols + piece.head->kv_head * d;
       for (int64_t c = 0; c < d; ++c) to[c] += factor * from[c * kKeyBlock];
     }
   }
 
   const Context& ctx_;
   const KernelTable& kernels_;
-  const Tensor &q_, &k_, &v_, &y_, &log_sums_;
+  const Bf16Operands& operands_;
+  const Tensor &y_, &log_sums_;
+  const Gradients gradients_;
   const AttentionParams& p_;
   const int64_t group_, step_;  // heads that share a kv head, queries at a time
   std::vector<Head> heads_;
@@ -368,25 +375,39 @@ bool UsesBf16Attention(const Context& ctx, const AttentionParams& params) {
   return ctx.compute == Compute::kBf16 && ctx.kernels.matmul_bf16 != nullptr && params.head_dim % 2 == 0;
 }
 
-void Bf16Attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                   std::span<const AttentionSegment> segments, const AttentionParams& params, const Tensor& y,
-                   const Tensor& log_sums) {
-  CHECK(q.cols() == params.n_heads * params.head_dim && params.n_heads % params.n_kv_heads == 0);
-  Attender(ctx, q, k, v, segments, params, y, log_sums).Forward();
+Bf16Operands RoundedOperands(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v) {
+  const auto rounded = [&](const Tensor& x) {
+    const Bf16Rows rows = Bf16Rows::Empty(x.rows(), x.cols());
+    ctx.pool.ParallelFor(x.rows(), kRows, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) ctx.kernels.round_activations(x.row(i), rows.row(i), x.cols());
+    });
+    return rows;
+  };
+  return {rounded(q), rounded(k), rounded(v)};
 }
 
-void Bf16AttentionBackward(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                           std::span<const AttentionSegment> segments, const AttentionParams& params,
-                           const Tensor& y, const Tensor& log_sums) {
+void Bf16Attention(const Context& ctx, const Bf16Operands& operands,
+                   std::span<const AttentionSegment> segments, const AttentionParams& params, const Tensor& y,
+                   const Tensor& log_sums) {
+  CHECK(y.cols() == params.n_heads * params.head_dim && params.n_heads % params.n_kv_heads == 0);
+  Attender(ctx, operands, segments, params, y, log_sums).Forward();
+}
+
+void Bf16AttentionBackward(const Context& ctx, const Bf16Operands& operands, const Tensor& q, const Tensor& k,
+                           const Tensor& v, std::span<const AttentionSegment> segments,
+                           const AttentionParams& params, const Tensor& y, const Tensor& log_sums) {
   y.grad();  // before the threads start
-  for (const Tensor& x : {q, k, v}) {
-    const auto [gradient, fresh] = x.GradTarget();
-    if (!fresh) continue;
-    ctx.pool.ParallelFor(x.rows(), kRows, [&](int64_t begin, int64_t end, int) {
-      std::fill(gradient + begin * x.cols(), gradient + end * x.cols(), 0.0f);
-    });
-  }
-  Attender(ctx, q, k, v, segments, params, y, log_sums).Backward();
+  const auto gradient = [&](const Tensor& x) {
+    const auto [data, fresh] = x.GradTarget();
+    if (fresh) {
+      ctx.pool.ParallelFor(x.rows(), kRows, [&, data = data](int64_t begin, int64_t end, int) {
+        std::fill(data + begin * x.cols(), data + end * x.cols(), 0.0f);
+      });
+    }
+    return data;
+  };
+  const Gradients gradients{gradient(q), gradient(k), gradient(v)};
+  Attender(ctx, operands, segments, params, y, log_sums, gradients).Backward();
 }
 
 }  // namespace thimble

@@ -48,8 +48,7 @@ void AddLoraGradients(const Context& ctx, const LoraTerm& lora, const Tensor& da
     float* const column = Scratch(n);
     for (int64_t k = 0; k < r; ++k) {
       std::fill_n(column, n, 0.0f);
-      for (int64_t i = 0; i < db.rows(); ++i)
-        ctx.kernels.axpy(1, db.row(i) + k * n_out + begin, column, n);
+      for (int64_t i = 0; i < db.rows(); ++i) ctx.kernels.axpy(1, db.row(i) + k * n_out + begin, column, n);
       for (int64_t j = 0; j < n; ++j) sum[(begin + j) * r + k] += column[j];
     }
   });

@@ -16,6 +16,7 @@ class Tensor {
   static Tensor Zeros(int64_t rows, int64_t cols);
   static Tensor WithoutData(int64_t rows, int64_t cols);  // for a gradient alone, at first
   void AllocateData() const;
+  void DropData() const { node_->data.reset(); }
 
   explicit operator bool() const { return node_ != nullptr; }
   int64_t rows() const { return node_->rows; }

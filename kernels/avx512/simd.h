@@ -73,7 +73,8 @@ THIMBLE_INLINE Vec VecMul(Vec a, Vec b) {
 }
 // 1 / x for x in [1, 2^127], within 2 ulp; 0 where that is less than 2^-126.
 THIMBLE_INLINE Vec VecReciprocal(Vec x) {
-  const Vec near = _mm512_rcp14_ps(x);  // a step of Newton's doubles its 14 bits, in half the time of a division
+  const Vec near =
+      _mm512_rcp14_ps(x);  // a step of Newton's doubles its 14 bits, in half the time of a division
   return _mm512_fmadd_ps(near, _mm512_fnmadd_ps(x, near, _mm512_set1_ps(1.0f)), near);
 }
 THIMBLE_INLINE Vec VecMax(Vec a, Vec b) {
