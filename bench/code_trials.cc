@@ -11,8 +11,6 @@
 namespace thimble {
 namespace {
 
-using Ints = int32_t __attribute__((vector_size(64)));
-using Bytes = uint8_t __attribute__((vector_size(16)));
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define BEST_TARGET __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

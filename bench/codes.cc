@@ -28,8 +28,6 @@ int MeasureSpeed(int max_threads);
 
 namespace {
 
-using Ints = int32_t __attribute__((vector_size(64)));
-
 // Signs and Hadamard matrices of the largest power of two in n.
 struct Rotation {
   int64_t size;

@@ -192,21 +192,14 @@ TEST_P(AttentionKernelsTest, NothingSeenChangesNothing) {
 }
 
 TEST_P(AttentionKernelsTest, NanIsNotHidden) {
-  std::vector<float> scores(kKeyBlock, 1.0f);
-  scores[20] = std::numeric_limits<float>::quiet_NaN();
-  float max = -kInfinity, sum = 0, out = 0;
-  const VisibleKeys visible{0, 64};
-  kernels_.softmax_step(1, scores.data(), &visible, &max, &sum, &out, 1);
-  EXPECT_TRUE(std::isnan(sum));
-}
-
-TEST_P(AttentionKernelsTest, NanIsNotHiddenByUnseenKeys) {
-  std::vector<float> scores(kKeyBlock, 1.0f);
-  scores[0] = std::numeric_limits<float>::quiet_NaN();
-  float max = -kInfinity, sum = 0, out = 0;
-  const VisibleKeys visible{0, 1};
-  kernels_.softmax_step(1, scores.data(), &visible, &max, &sum, &out, 1);
-  EXPECT_TRUE(std::isnan(sum));
+  // Among other keys, and where all the others are unseen.
+  for (const auto& [at, visible] : {std::pair(20, VisibleKeys{0, 64}), std::pair(0, VisibleKeys{0, 1})}) {
+    std::vector<float> scores(kKeyBlock, 1.0f);
+    scores[static_cast<size_t>(at)] = std::numeric_limits<float>::quiet_NaN();
+    float max = -kInfinity, sum = 0, out = 0;
+    kernels_.softmax_step(1, scores.data(), &visible, &max, &sum, &out, 1);
+    EXPECT_TRUE(std::isnan(sum)) << at;
+  }
 }
 
 // With more rows than lanes, a row comes out as it does alone.

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/half.h"
 #include "kernels/test_support.h"
 
 namespace thimble {
@@ -47,7 +48,7 @@ TEST_P(MatmulBf16Test, EqualsTheReferenceAtAwkwardSizes) {
         for (int64_t j = 0; j < ldy; ++j) {
           double sum = j < n_rows ? 0 : 5, magnitude = 0;
           for (int64_t p = 0; p < k && j < n_rows; ++p) {
-            const double product = static_cast<double>(FromBf16(w[j * k + p])) * FromBf16(x[i * k + p]);
+            const double product = static_cast<double>(Bf16ToFloat(w[j * k + p])) * Bf16ToFloat(x[i * k + p]);
             sum += product;
             magnitude += std::fabs(product);
           }

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/half.h"
 #include "kernels/test_support.h"
 
 namespace thimble {
@@ -9,14 +10,9 @@ namespace {
 constexpr int64_t kSizes[] = {1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 100, 577, 4099};
 constexpr double kUlp = 0x1p-23;  // of 1
 
-// BF16, rounded towards 0.
-std::vector<uint16_t> Shortened(const std::vector<float>& x) {
+std::vector<uint16_t> Rounded(const std::vector<float>& x) {
   std::vector<uint16_t> y(x.size());
-  for (size_t i = 0; i < x.size(); ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, &x[i], sizeof(bits));
-    y[i] = static_cast<uint16_t>(bits >> 16);
-  }
+  std::transform(x.begin(), x.end(), y.begin(), FloatToBf16);
   return y;
 }
 
@@ -77,21 +73,17 @@ TEST_P(RowsTest, GradientsOfRowsEqualTheReferences) {
       for (size_t i = 0; i <= size; ++i)
         ASSERT_NEAR(y[i], expected[i], 3e-6 * (1 + std::fabs(expected[i]))) << i;
     };
-    for (const auto backward : {&KernelTable::silu_mul_backward, &KernelTable::gelu_mul_backward}) {
+    const auto expect_reference = [&](const auto backward, const auto& gate, const auto& up) {
       std::vector<float> dgate = before, dup = more, expected_dgate = before, expected_dup = more;
       (kernels_.*backward)(gate.data(), up.data(), dy.data(), dgate.data(), dup.data(), n);
       (ref.*backward)(gate.data(), up.data(), dy.data(), expected_dgate.data(), expected_dup.data(), n);
       expect_near(dgate, expected_dgate);
       expect_near(dup, expected_dup);
-    }
-    const std::vector<uint16_t> gate16 = Shortened(gate), up16 = Shortened(up);
-    for (const auto backward : {&KernelTable::silu_mul_bf16_backward, &KernelTable::gelu_mul_bf16_backward}) {
-      std::vector<float> dgate = before, dup = more, expected_dgate = before, expected_dup = more;
-      (kernels_.*backward)(gate16.data(), up16.data(), dy.data(), dgate.data(), dup.data(), n);
-      (ref.*backward)(gate16.data(), up16.data(), dy.data(), expected_dgate.data(), expected_dup.data(), n);
-      expect_near(dgate, expected_dgate);
-      expect_near(dup, expected_dup);
-    }
+    };
+    expect_reference(&KernelTable::silu_mul_backward, gate, up);
+    expect_reference(&KernelTable::gelu_mul_backward, gate, up);
+    expect_reference(&KernelTable::silu_mul_bf16_backward, Rounded(gate), Rounded(up));
+    expect_reference(&KernelTable::gelu_mul_bf16_backward, Rounded(gate), Rounded(up));
     std::vector<float> dx = before, expected_dx = before;
     kernels_.rms_norm_backward(gate.data(), up.data(), 0.01f, dy.data(), dx.data(), n);
     ref.rms_norm_backward(gate.data(), up.data(), 0.01f, dy.data(), expected_dx.data(), n);
@@ -185,11 +177,11 @@ TEST_P(RowsTest, GatedActivationsOfBf16EqualThoseOfItsNumbers) {
   for (int64_t n : kSizes) {
     SCOPED_TRACE(n);
     const size_t size = static_cast<size_t>(n);
-    const std::vector<uint16_t> gate = Shortened(RandomFloats(size, 4, 6.0f)),
-                                up = Shortened(RandomFloats(size, 5));
+    const std::vector<uint16_t> gate = Rounded(RandomFloats(size, 4, 6.0f)),
+                                up = Rounded(RandomFloats(size, 5));
     std::vector<float> gate32(size), up32(size);
-    std::transform(gate.begin(), gate.end(), gate32.begin(), FromBf16);
-    std::transform(up.begin(), up.end(), up32.begin(), FromBf16);
+    std::transform(gate.begin(), gate.end(), gate32.begin(), Bf16ToFloat);
+    std::transform(up.begin(), up.end(), up32.begin(), Bf16ToFloat);
     const std::vector<float> dy = RandomFloats(size, 6);
     std::vector<float> y(size + 1, 9.0f), expected = y;
     kernels_.silu_mul_bf16(gate.data(), up.data(), y.data(), n);

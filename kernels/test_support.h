@@ -40,13 +40,6 @@ inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float scale 
   return values;
 }
 
-inline float FromBf16(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
 // A copy of some bytes that ends where the next page cannot be read, as at the end of a mapped file.
 class BytesBeforeAGap {
  public:

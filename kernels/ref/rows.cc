@@ -1,8 +1,8 @@
 // Rows of F32 with libm in double precision: the reference of every tier.
 #include <math.h>
 #include <stddef.h>
-#include <string.h>
 
+#include "base/half.h"
 #include "kernels/tiers.h"
 
 namespace thimble::ref {
@@ -88,10 +88,7 @@ double Number(float x) {
   return x;
 }
 double Number(uint16_t bf16) {
-  const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
-  float x;
-  memcpy(&x, &bits, sizeof(x));
-  return x;
+  return Bf16ToFloat(bf16);
 }
 
 template <ValueAndSlope kActivation(double), typename T>
