@@ -11,11 +11,35 @@ namespace {
 
 struct Flags {
   std::string in, out, outtype, base;
+  bool portable = false;
   int threads = 0;
 };
 
+// A GGUF file in types that every reader of GGUF knows.
+Status ConvertToPortable(const Flags& flags, ModelFile source) {
+  if (!flags.outtype.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "--portable chooses the types: leave --outtype out");
+  }
+  RETURN_IF_ERROR(CheckOutputFile(flags.in, flags.out));
+  ASSIGN_OR_RETURN(ExportPlan plan, PlanFromGguf(std::move(source)));
+  const auto n_native =
+      std::ranges::count_if(plan.tensors, [](const ExportTensor& t) { return IsNative(t.type); });
+  MakePortable(plan);
+  ThreadPool pool(flags.threads);
+  ASSIGN_OR_RETURN(const ExportStats stats,
+                   WriteGgufFromPlan(plan, flags.out, pool, TerminalProgress(), "convert"));
+  fmt::print("{}: {} of {} tensors rounded to GGUF's types, {}, {:.2f} bits per weight\n", flags.out,
+             n_native, stats.tensors.size(), HumanBytes(static_cast<int64_t>(stats.bytes_out)),
+             stats.bits_per_weight());
+  return {};
+}
+
 Status ConvertModel(const Flags& flags, bool to_gguf) {
   ASSIGN_OR_RETURN(ModelFile source, OpenModelFile(flags.in));
+  if (flags.portable && source.gguf && to_gguf) return ConvertToPortable(flags, std::move(source));
+  if (flags.portable) {
+    return MakeError(ErrorCode::kInvalidArgument, "--portable makes a GGUF file of a GGUF file");
+  }
   if (source.gguf.has_value() == to_gguf) {
     return MakeError(ErrorCode::kInvalidArgument, "{} and {} are both {}", flags.in, flags.out,
                      to_gguf ? "GGUF files; see thimble quantize and dequantize for other types"
@@ -49,6 +73,9 @@ Status ConvertModel(const Flags& flags, bool to_gguf) {
 Status Convert(const Flags& flags) {
   const bool to_gguf = flags.out.ends_with(".gguf");
   if (!IsAdapter(flags.in)) return ConvertModel(flags, to_gguf);
+  if (flags.portable) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: an adapter has no types of Thimble's own", flags.in);
+  }
   if (flags.base.empty()) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "{}: an adapter needs --base MODEL, the model that it is for", flags.in);
@@ -76,8 +103,9 @@ Status Convert(const Flags& flags) {
 }  // namespace
 
 void AddConvert(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("convert", "Convert a model or adapter between Hugging Face's folders and GGUF");
+  auto* command = app.add_subcommand("convert",
+                                     "Convert a model or adapter between Hugging Face's folders and GGUF, or "
+                                     "a GGUF file into types that every reader knows");
   auto flags = std::make_shared<Flags>();
   command->add_option("IN", flags->in, "GGUF file or folder")->required();
   command
@@ -89,6 +117,9 @@ void AddConvert(CLI::App& app) {
       "(default: the input's, F16 for a folder made of quantized weights; GPTQ, AWQ and compressed-tensors "
       "keep "
       "their numbers in GGUF's types where those can hold them; of an adapter F32)");
+  command->add_flag(
+      "--portable", flags->portable,
+      "Round Thimble's own types (T2 to T5) to GGUF's, a little finer; other tensors are copied");
   command->add_option("--base", flags->base, "For an adapter: the model that it belongs to");
   command->add_option("-t,--threads", flags->threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));

@@ -19,6 +19,7 @@ struct FitFlags {
   std::string in, out, size, ram;
   double bits_per_weight = 0, min_top1 = 0, minutes = 0;
   std::vector<std::string> max_kld, types;
+  bool native = false;
   int64_t ctx_size = 4096;
   CalibrationFlags calibration;
   ComputeFlags compute;
@@ -57,7 +58,7 @@ Result<FitGoal> GoalOf(const FitFlags& flags) {
 }
 
 Result<FitOptions> OptionsOf(const FitFlags& flags, std::vector<EvalInput>& inputs) {
-  FitOptions options;
+  FitOptions options{.native = flags.native};
   ASSIGN_OR_RETURN(options.calibration, flags.calibration.Resolve(&inputs));
   options.ram_ctx = flags.ctx_size;
   options.max_seconds = 60 * flags.minutes;
@@ -65,6 +66,12 @@ Result<FitOptions> OptionsOf(const FitFlags& flags, std::vector<EvalInput>& inpu
     const auto type = ParseWeightType(name);
     if (!type || !Info(*type).quantized) {
       return MakeError(ErrorCode::kInvalidArgument, "--types: '{}' is not a quantized type", name);
+    }
+    if (IsNative(*type) && !flags.native) {
+      return MakeError(
+          ErrorCode::kInvalidArgument,
+          "--types: {} is Thimble's own, which other programs do not read; give --native to use it",
+          Name(*type));
     }
     options.types.push_back(*type);
   }
@@ -294,6 +301,10 @@ void AddFit(CLI::App& app) {
   command
       ->add_option("--types", flags->types, "Weight types to choose from (default: all that are quantized)")
       ->delimiter(',');
+  command->add_flag(
+      "--native,!--portable", flags->native,
+      "Use Thimble's own types T2 to T5 as well: of 2 to 5 bits for every row that 32 divides, which "
+      "other programs do not read (default: --portable, GGUF's types alone)");
   command->add_option("-c,--ctx-size", flags->ctx_size, "Tokens of keys and values that --ram counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -307,7 +318,9 @@ void AddFit(CLI::App& app) {
   command->add_option("-t,--threads", flags->compute.threads, "Threads (default: all processors)")
       ->check(CLI::Range(0, 1024));
   command->footer(
-      "Types are GGUF's, so the file runs wherever GGUF runs. Each matrix is rounded with its errors fed "
+      "Without --native, types are GGUF's, so the file runs wherever GGUF runs; thimble convert --portable "
+      "makes such "
+      "a file of a native one. Each matrix is rounded with its errors fed "
       "back (GPTQ), "
       "weighted by how much the model's predictions depend on it.");
   command->callback(Runs([flags, command] { return RunFit(*flags, CommandLine(*command)); }));

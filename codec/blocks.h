@@ -171,9 +171,30 @@ struct BlockIQ3_S {
   uint8_t scales[4];  // 4 x 1
 };
 
-using AllBlocks = std::tuple<BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2_K, BlockQ3_K,
-                             BlockQ4_K, BlockQ5_K, BlockQ6_K, BlockIQ4_NL, BlockIQ4_XS, BlockIQ2_XXS,
-                             BlockIQ2_XS, BlockIQ2_S, BlockIQ3_XXS, BlockIQ3_S>;
+// Two rings of 32 weights: codec/trellis.h. The second is missing in half a block at a row's end.
+template <int kBits>
+struct TrellisBlock {
+  static constexpr int kWeights = 64;
+  uint8_t scale;
+  uint8_t codes[2][4 * kBits];
+};
+struct BlockT2 : TrellisBlock<2> {
+  static constexpr WeightType kType = WeightType::kT2;
+};
+struct BlockT3 : TrellisBlock<3> {
+  static constexpr WeightType kType = WeightType::kT3;
+};
+struct BlockT4 : TrellisBlock<4> {
+  static constexpr WeightType kType = WeightType::kT4;
+};
+struct BlockT5 : TrellisBlock<5> {
+  static constexpr WeightType kType = WeightType::kT5;
+};
+
+using AllBlocks =
+    std::tuple<BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2_K, BlockQ3_K, BlockQ4_K,
+               BlockQ5_K, BlockQ6_K, BlockIQ4_NL, BlockIQ4_XS, BlockIQ2_XXS, BlockIQ2_XS, BlockIQ2_S,
+               BlockIQ3_XXS, BlockIQ3_S, BlockT2, BlockT3, BlockT4, BlockT5>;
 
 // visitor(static_cast<const Block*>(nullptr)) for the block of a quantized type; nothing for other types.
 template <typename Visitor>

@@ -8,7 +8,7 @@
 
 namespace thimble {
 
-// dst[0..n) = the F32 values of a row of `n` weights. `n` is a multiple of the type's block size; `src` holds
+// dst[0..n) = the F32 values of a row of `n` weights. `n` must fit (RowFits); `src` holds
 // RowBytes(type, n) bytes and need not be aligned. Matches gguf-py's dequantize (gguf/quants.py) bit for bit.
 void DecodeRow(WeightType type, const void* src, float* dst, int64_t n);
 

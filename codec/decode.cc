@@ -7,6 +7,7 @@
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
 #include "codec/planes.h"
+#include "codec/trellis.h"
 
 namespace thimble {
 namespace {
@@ -159,13 +160,41 @@ void Decode(const BlockIQ3_S& b, float* y) {
   DecodeGrid<Iq3S>(b, y);
 }
 
+template <int kBits>
+void DecodeRing(float scale, const uint8_t* codes, float* y) {
+  using Code = Trellis<kBits>;
+  constexpr int kRingBits = kRing * kBits;
+  const auto nibble = [&](int bit) {
+    const int byte = bit % kRingBits / 8, next = (byte + 1) % (kRingBits / 8);
+    return (codes[byte] | codes[next] << 8) >> bit % 8 & 15;
+  };
+  for (int s = 0; s < kRing; ++s) {
+    const int sum = Code::kOwn[nibble(kBits * s)] + Code::kNext[nibble(kBits * s + Code::kAhead)];
+    y[RingColumn(s)] = scale * static_cast<float>(sum);
+  }
+}
+
+template <int kBits>
+void Decode(const TrellisBlock<kBits>& b, float* y) {
+  const float scale = TrellisScale(b.scale);
+  DecodeRing<kBits>(scale, b.codes[0], y);
+  DecodeRing<kBits>(scale, b.codes[1], y + kRing);
+}
+
 template <typename Block>
 void DecodeBlocks(const uint8_t* src, float* dst, int64_t n) {
-  for (int64_t i = 0; i < n; i += Block::kWeights, src += sizeof(Block)) {
+  int64_t i = 0;
+  for (; i + Block::kWeights <= n; i += Block::kWeights, src += sizeof(Block)) {
     Block block;
     memcpy(&block, src, sizeof(block));
     Decode(block, dst + i);
   }
+  if (i == n) return;
+  Block block = {};
+  memcpy(&block, src, Info(Block::kType).half_bytes);
+  float y[Block::kWeights];
+  Decode(block, y);
+  memcpy(dst + i, y, static_cast<size_t>(n - i) * sizeof(float));
 }
 
 template <float (*kToFloat)(uint16_t)>
@@ -185,7 +214,7 @@ void DecodeF32(const uint8_t* src, float* dst, int64_t n) {
 
 void DecodeRow(WeightType type, const void* src, float* dst, int64_t n) {
   using enum WeightType;
-  CHECK(n % Info(type).block_size == 0);
+  CHECK(RowFits(type, n));
   const uint8_t* bytes = static_cast<const uint8_t*>(src);
   if (type == kF32) return DecodeF32(bytes, dst, n);
   if (type == kF16) return DecodeShorts<HalfToFloat>(bytes, dst, n);

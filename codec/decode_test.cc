@@ -14,8 +14,9 @@ namespace {
 
 class DecodeTest : public testing::TestWithParam<WeightType> {};
 
-// tests/golden/codec (tools/make_codec_goldens.py): random blocks, then what gguf-py makes of them.
-TEST_P(DecodeTest, EqualsGgufPyToTheBit) {
+// tests/golden/codec (tools/make_codec_goldens.py): random blocks, then what gguf-py makes of them, or of
+// native types tools/native_types.py.
+TEST_P(DecodeTest, EqualsTheReferenceToTheBit) {
   const WeightTypeInfo& info = Info(GetParam());
   if (info.type == WeightType::kF32) GTEST_SKIP() << "F32 is its own golden";
   const auto golden = ReadFile(std::string(THIMBLE_SOURCE_DIR) + "/tests/golden/codec/" + info.name + ".bin");

@@ -38,7 +38,7 @@ void EncodeF32(const float* src, uint8_t* dst, int64_t n) {
 
 void EncodeRow(WeightType type, const float* src, void* dst, int64_t n, const float* importance) {
   using enum WeightType;
-  CHECK(n % Info(type).block_size == 0);
+  CHECK(RowFits(type, n));
   uint8_t* bytes = static_cast<uint8_t*>(dst);
   if (type == kF32) return EncodeF32(src, bytes, n);
   if (type == kF16) return EncodeShorts<FloatToHalf>(src, bytes, n, 65504.0f);

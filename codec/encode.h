@@ -2,7 +2,8 @@
 // EncodeBlock for its types and includes this.
 //
 //   EncodeBlock(x, w, &block): x: the block's weights, finite and at most 1e9 in magnitude. w: their
-//   importances, in [0, 1], not all 0. Overwrites the whole block.
+//   importances, in [0, 1], not all 0. Overwrites the whole block. Of half a block at a row's end, the other
+//   weights and their importances are 0.
 #pragma once
 
 #include "codec/blocks.h"
@@ -61,18 +62,31 @@ template <typename Block>
 inline void EncodeBlocksInline(const float* src, uint8_t* dst, int64_t n, const float* importance) {
   constexpr int kWeights = Block::kWeights;
   alignas(32) float x[kWeights], w[kWeights];
-  for (int64_t i = 0; i < n; i += kWeights, dst += sizeof(Block)) {
-    for (int k = 0; k < kWeights; k += kLanes) {
-      Lanes v = Finite(Load(src + i + k));
+  const auto clamp = [](const float* from, int count, float* to) {
+    for (int k = 0; k < count; k += kLanes) {
+      Lanes v = Finite(Load(from + k));
       v = v > kLargest ? Fill(kLargest) : v;
       v = v < -kLargest ? Fill(-kLargest) : v;
-      memcpy(x + k, &v, sizeof(v));
+      memcpy(to + k, &v, sizeof(v));
     }
+  };
+  int64_t i = 0;
+  for (; i + kWeights <= n; i += kWeights, dst += sizeof(Block)) {
+    clamp(src + i, kWeights, x);
     ErrorWeights<kWeights>(x, importance != nullptr ? importance + i : nullptr, w);
     Block block;
     EncodeBlock(x, w, &block);
     memcpy(dst, &block, sizeof(block));
   }
+  if (i == n) return;
+  constexpr int kHalf = kWeights / 2;
+  memset(x, 0, sizeof(x));
+  memset(w, 0, sizeof(w));
+  clamp(src + i, kHalf, x);
+  ErrorWeights<kHalf>(x, importance != nullptr ? importance + i : nullptr, w);
+  Block block;
+  EncodeBlock(x, w, &block);
+  memcpy(dst, &block, Info(Block::kType).half_bytes);
 }
 
 // A copy for wider vectors, with everything inlined into it. Sums are in the same order, and AVX2 without FMA
@@ -85,7 +99,7 @@ template <typename Block>
 }
 #endif
 
-// A row of n weights, a multiple of the block's. importance: [n] or null.
+// A row of n weights that the type can have. importance: [n] or null.
 template <typename Block>
 void EncodeBlocks(const float* src, uint8_t* dst, int64_t n, const float* importance) {
 #if defined(__x86_64__)

@@ -40,10 +40,13 @@ TEST_P(EncodeTest, LeavesNoMoreErrorThanLlamaCpp) {
       {kQ5_K, 1.305e-3},    {kQ6_K, 3.157e-4},   {kIQ4_NL, 5.786e-3}, {kIQ4_XS, 5.890e-3},
       {kIQ2_XXS, 1.182e-1}, {kIQ2_XS, 8.973e-2}, {kIQ2_S, 6.191e-2},  {kIQ3_XXS, 4.549e-2},
       {kIQ3_S, 2.750e-2}};
+  // No one else has these: what the search reached, which gives up some plain error for the largest weights.
+  const std::map<WeightType, double> kOwn = {{kT2, 8.75e-2}, {kT3, 2.22e-2}, {kT4, 6.05e-3}, {kT5, 1.74e-3}};
   const std::vector<float> x = GaussianWeights(1 << 17, 3);
   const double error = RelativeError(x, RoundTrip(GetParam(), x));
-  const auto bar = kLlamaCpp.find(GetParam());
-  EXPECT_LE(error, bar != kLlamaCpp.end() ? bar->second : 0x1p-17) << Name(GetParam());
+  const auto& bars = IsNative(GetParam()) ? kOwn : kLlamaCpp;
+  const auto bar = bars.find(GetParam());
+  EXPECT_LE(error, bar != bars.end() ? bar->second : 0x1p-17) << Name(GetParam());
 }
 
 TEST_P(EncodeTest, ImportanceLowersTheWeightedError) {
@@ -64,7 +67,13 @@ TEST_P(EncodeTest, UniformImportanceIsNone) {
 
 TEST_P(EncodeTest, ZerosStayZero) {
   const std::vector<float> x(512, 0.0f);
-  for (const float value : RoundTrip(GetParam(), x)) EXPECT_EQ(FloatBits(value), 0u);
+  for (const float value : RoundTrip(GetParam(), x)) {
+    if (GetParam() == kT2) {  // no ring of its points is all zeros: the least scale
+      EXPECT_LT(std::abs(value), 0x1p-20f);
+    } else {
+      EXPECT_EQ(FloatBits(value), 0u);
+    }
+  }
 }
 
 TEST_P(EncodeTest, ValuesThatAreNotFiniteCountAsZero) {
@@ -79,11 +88,13 @@ TEST_P(EncodeTest, ValuesThatAreNotFiniteCountAsZero) {
 }
 
 TEST_P(EncodeTest, ConstantRowsKeepTheirValue) {
+  // A ring's points follow from each other: few of its constant sequences are near a given one.
+  const double limit = IsNative(GetParam()) ? 0.03 : 1e-4;
   for (const float value : {0.75f, -0.75f}) {
     std::vector<float> x(256, value);
-    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), 1e-4) << value;
+    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), limit) << value;
     x[40] *= 1.001f;
-    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), 1e-4) << value;
+    EXPECT_LT(RelativeError(x, RoundTrip(GetParam(), x)), limit) << value;
   }
 }
 
@@ -114,7 +125,8 @@ TEST_P(EncodeTest, GivesTheSameBytesOnEveryProcessor) {
       {kQ3_K, 0x15401351702d9825},    {kQ4_K, 0xab8ed84c632feeac},   {kQ5_K, 0x5dde879187c25f8f},
       {kQ6_K, 0xa66a3abd3dccf993},    {kIQ4_NL, 0x57dd58c4bc69a510}, {kIQ4_XS, 0x16dfb5aa3029ac8c},
       {kIQ2_XXS, 0x7d251cb79d4a8298}, {kIQ2_XS, 0xeca82c687f5f2cb1}, {kIQ2_S, 0xec32010ffe316422},
-      {kIQ3_XXS, 0x3c7cefc25e70b936}, {kIQ3_S, 0x851a7605bf91cfac}};
+      {kIQ3_XXS, 0x3c7cefc25e70b936}, {kIQ3_S, 0x851a7605bf91cfac},  {kT2, 0xc96e5d06a939c3cc},
+      {kT3, 0x0769eecf480203c5},      {kT4, 0x2e508d24841861dd},     {kT5, 0x0c12c5708719d2f1}};
   const std::vector<float> x = BellShapedWeights(1 << 14);
   EXPECT_EQ(Hash(Encode(GetParam(), x)), kHashes.at(GetParam())) << Name(GetParam());
 }
@@ -146,7 +158,8 @@ RC_GTEST_PROP(EncodeProperties, DecodesToFiniteWeights, ()) {
 }
 
 // Never worse than zeros, up to the rounding of the largest weight, for what F16 scales can hold at all. IQ2
-// has no magnitude below 8 / 43 of the largest: 31 zeros beside one giant come to as much as the giant.
+// has no magnitude below 8 / 43 of the largest: 31 zeros beside one giant come to as much as the giant. In
+// T2, which has two new bits a weight, a giant's neighbours are not free either.
 RC_GTEST_PROP(EncodeProperties, StaysNearTheRow, ()) {
   std::vector<float> x = OddRow();
   float largest = 0;
@@ -154,9 +167,9 @@ RC_GTEST_PROP(EncodeProperties, StaysNearTheRow, ()) {
   RC_PRE(largest > 0.0f && std::isfinite(largest));
   for (float& value : x) value /= largest;
   for (const WeightType type : DecodableTypes()) {
-    RC_LOG() << Name(type);
+    RC_LOG() << Name(type) << " " << RelativeError(x, RoundTrip(type, x)) << " ";
     RC_ASSERT(RelativeError(x, RoundTrip(type, x)) <
-              (std::string_view(Name(type)).starts_with("IQ2") ? 1.5 : 0.3));
+              (type == kT2 || std::string_view(Name(type)).starts_with("IQ2") ? 1.5 : 0.3));
   }
 }
 
@@ -164,7 +177,8 @@ RC_GTEST_PROP(EncodeProperties, EncodingAgainLosesLittle, ()) {
   const std::vector<float> x = GaussianWeights(512, *rc::gen::arbitrary<uint64_t>());
   for (const WeightType type : DecodableTypes()) {
     const std::vector<float> once = RoundTrip(type, x), twice = RoundTrip(type, once);
-    RC_ASSERT(RelativeError(x, twice) <= 1.25 * RelativeError(x, once));
+    RC_LOG() << Name(type) << " " << RelativeError(x, once) << " " << RelativeError(x, twice) << " ";
+    RC_ASSERT(RelativeError(x, twice) <= (IsNative(type) ? 1.5 : 1.25) * RelativeError(x, once));
   }
 }
 

@@ -1,4 +1,4 @@
-// The table of weight types: GGUF's own numbers, names and sizes (ggml.h, enum ggml_type).
+// The table of weight types: GGUF's own numbers, names and sizes (ggml.h, enum ggml_type), and Thimble's.
 #pragma once
 
 #include <cstddef>
@@ -36,15 +36,21 @@ enum class WeightType : uint32_t {
   kI64 = 27,
   kF64 = 28,
   kBF16 = 30,
+  // Thimble's own (docs/formats/native.md), at the end of the numbers that its tables hold.
+  kT2 = 60,
+  kT3 = 61,
+  kT4 = 62,
+  kT5 = 63,
 };
 
 struct WeightTypeInfo {
   WeightType type;
   const char* name;    // as llama.cpp prints it: "Q4_K"
-  int64_t block_size;  // weights per block; a row must be a multiple of it
+  int64_t block_size;  // weights per block
   size_t block_bytes;
-  bool quantized;  // blocks with scales, as opposed to plain numbers
-  bool decodable;  // has a decoder to F32 (integers and F64 are carried, not computed with)
+  size_t half_bytes;  // of half a block, in which a row may end; 0: only whole blocks
+  bool quantized;     // blocks with scales, as opposed to plain numbers
+  bool decodable;     // has a decoder to F32 (integers and F64 are carried, not computed with)
 };
 
 std::span<const WeightTypeInfo> AllWeightTypes();
@@ -53,11 +59,20 @@ const WeightTypeInfo* FindWeightType(uint32_t number);
 const WeightTypeInfo& Info(WeightType type);
 // Case-insensitive; "int8" is Q8_0.
 std::optional<WeightType> ParseWeightType(std::string_view name);
+// Of Thimble's own, which other programs do not read (docs/formats/native.md).
+inline bool IsNative(WeightType type) {
+  return type >= WeightType::kT2;
+}
 inline const char* Name(WeightType type) {
   return Info(type).name;
 }
 
-// Bytes of a row of `n` weights. `n` must be a multiple of the block size.
+// A row of this type is a multiple of it: a block, or half of one.
+int64_t RowUnit(WeightType type);
+inline bool RowFits(WeightType type, int64_t n) {
+  return n % RowUnit(type) == 0;
+}
+// Bytes of a row of `n` weights, which must fit.
 size_t RowBytes(WeightType type, int64_t n);
 
 }  // namespace thimble

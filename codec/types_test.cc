@@ -19,7 +19,11 @@ TEST(TypesTest, NamesAndNumbersLeadBackToTheType) {
 TEST(TypesTest, RowBytes) {
   EXPECT_EQ(RowBytes(WeightType::kQ4_K, 512), 288u);
   EXPECT_EQ(RowBytes(WeightType::kQ8_0, 0), 0u);
-  EXPECT_DEATH(RowBytes(WeightType::kQ4_K, 32), "CHECK|block_size");
+  EXPECT_EQ(RowBytes(WeightType::kT3, 128), 50u);
+  EXPECT_EQ(RowBytes(WeightType::kT3, 96), 38u);  // ends in half a block
+  EXPECT_TRUE(RowFits(WeightType::kT3, 32));
+  EXPECT_FALSE(RowFits(WeightType::kT3, 48));
+  EXPECT_DEATH(RowBytes(WeightType::kQ4_K, 32), "RowFits");
 }
 
 }  // namespace

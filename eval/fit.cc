@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/clock.h"
+#include "base/sha256.h"
 #include "eval/expected_kld.h"
 #include "eval/perplexity.h"
 #include "formats/model_hash.h"
@@ -34,9 +35,10 @@ constexpr uint64_t kDiskShare = 4;
 constexpr uint64_t kProgramBytes = 10 << 20;  // of a process beside weights, cache and vocabulary
 constexpr uint64_t kVocabularyFactor = 10;    // memory that a vocabulary takes, per byte of the file's header
 
-constexpr WeightType kAllTypes[] = {kQ2_K,   kQ3_K,  kQ4_K,    kQ5_K,  kQ6_K,   kIQ2_XXS,
-                                    kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kIQ4_NL,
-                                    kQ4_0,   kQ4_1,  kQ5_0,    kQ5_1,  kQ8_0};
+constexpr WeightType kPortableTypes[] = {kQ2_K,   kQ3_K,  kQ4_K,    kQ5_K,  kQ6_K,   kIQ2_XXS,
+                                         kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kIQ4_NL,
+                                         kQ4_0,   kQ4_1,  kQ5_0,    kQ5_1,  kQ8_0};
+constexpr WeightType kNativeTypes[] = {kT2, kT3, kT4, kT5};
 constexpr KvTypes kCaches[] = {{kF16, kF16}, {kQ8_0, kQ8_0}, {kQ4_0, kQ4_0}};
 
 struct Part {
@@ -80,6 +82,13 @@ std::string KvName(KvTypes kv) {
 
 const std::string kAll = "all";  // parts together, in scores
 
+std::vector<WeightType> TypesToChoose(const FitOptions& options) {
+  if (!options.types.empty()) return options.types;
+  std::vector<WeightType> types(std::begin(kPortableTypes), std::end(kPortableTypes));
+  if (options.native) types.insert(types.end(), std::begin(kNativeTypes), std::end(kNativeTypes));
+  return types;
+}
+
 bool IsMeasured(const FitGoal& goal) {
   return !goal.max_kld.empty() || goal.min_top1;
 }
@@ -118,7 +127,13 @@ struct Fit::State {
   double TimeUntil(double share) const {
     return options.max_seconds > 0 ? begin + share * options.max_seconds - Seconds() : INFINITY;
   }
-  std::string Path(const char* name) const { return folder + "/" + name; }
+  std::string Path(const std::string& name) const { return folder + "/" + name; }
+  // Of these types and caches to choose from: who goes from one set to another and back finds both.
+  std::string CostsPath() const {
+    Sha256 hash;
+    hash.Update(key);
+    return Path("costs-" + hash.Hex().substr(0, 8) + ".json");
+  }
   Status LoadTexts();
   Status MeasureHeader();
   Status LoadReferenceOrMake(const ProgressFn& progress);
@@ -242,7 +257,7 @@ Status Fit::State::MeasureHeader() {
 Status Fit::State::SaveCosts() const {
   const Json json = {
       {"key", key}, {"activation_kld", activation_kld}, {"kv_kld", kv_kld}, {"expected", expected.ToJson()}};
-  return WriteFileAtomically(Path("costs.json"), DumpJson(json, 1));
+  return WriteFileAtomically(CostsPath(), DumpJson(json, 1));
 }
 
 // False, or an exception, if these are others.
@@ -255,10 +270,8 @@ bool Fit::State::ReadCosts(const Json& json) {
 }
 
 Status Fit::State::LoadCostsOrMake(const ProgressFn& progress) {
-  const std::vector<WeightType> types =
-      options.types.empty() ? std::vector<WeightType>(std::begin(kAllTypes), std::end(kAllTypes))
-                            : options.types;
-  if (const auto json = ReadJsonFile(Path("costs.json"))) {
+  const std::vector<WeightType> types = TypesToChoose(options);
+  if (const auto json = ReadJsonFile(CostsPath())) {
     try {
       if (ReadCosts(*json)) {
         OpenRounded(types);
@@ -412,12 +425,7 @@ void Fit::State::SetTypes(const TypeChoice& choice) {
     t.type = t.wanted = expected.costs()[i].choices[choice.choice[i]].type;
     if (const TensorInfo* r = rounded ? rounded->Find(t.name, t.type) : nullptr) t.source = *r;
   }
-  // The name of the type that most weights have.
-  std::map<WeightType, int64_t> weights;
-  for (const ExportTensor& t : plan.tensors) weights[t.type] += t.source.n_elements();
-  const auto most = std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; });
-  plan.metadata.Set("general.file_type", {(*FindMix(Name(most->first)))->file_type});
-  plan.metadata.Set("general.quantization_version", {kQuantizationVersion});
+  SetFileType(plan);
 }
 
 Result<ExportStats> Fit::State::Write(const std::string& out, const ProgressFn& progress) const {
@@ -532,7 +540,7 @@ std::vector<Fit::FrontPoint> Fit::Front(int points) const {
 std::vector<Fit::TypePoint> Fit::TypePoints() const {
   const auto bits = [](WeightType type) { return 8.0 * Info(type).block_bytes / Info(type).block_size; };
   std::vector<TypePoint> points;
-  for (const WeightType type : kAllTypes) {
+  for (const WeightType type : TypesToChoose(state_->options)) {
     uint64_t bytes = state_->header_bytes;
     std::vector<size_t> choice;
     int64_t n_held = 0, n_other = 0;
@@ -568,6 +576,7 @@ Result<std::unique_ptr<Fit>> Fit::Prepare(const Context& ctx, const std::string&
   s.calibration = std::move(cached.calibration);
   s.folder = cached.folder;
   s.key = s.calibration_key = cached.key;
+  if (options.native) s.key += " native";
   for (const WeightType type : options.types) s.key += std::string(" ") + Name(type);
   for (const KvTypes kv : s.Caches()) s.key += " " + KvName(kv);
   RETURN_IF_ERROR(s.LoadReferenceOrMake(progress));

@@ -31,7 +31,8 @@ struct FitOptions {
   CalibrationOptions calibration;  // and the texts and windows of all scores
   int64_t ram_ctx = 4096;          // tokens of keys and values that ram_bytes counts
   std::optional<KvTypes> kv;       // absent: chosen with the weights where ram_bytes is given, else F16
-  std::vector<WeightType> types;   // that tensors may get; empty: all of GGUF's
+  bool native = false;             // Thimble's own types as well, which other programs do not read
+  std::vector<WeightType> types;   // that tensors may get; empty: all of GGUF's, and the native if so
 };
 
 // How far a file is from the reference on one part of the texts, or on all.

@@ -18,7 +18,8 @@ namespace thimble {
 namespace {
 
 constexpr float kDeviation = 0.02f;
-constexpr size_t kPoolBlocks = 4096, kWriteBlocks = 1 << 15;
+constexpr size_t kPoolBlocks = 4096;
+constexpr int64_t kWriteBytes = 1 << 20;
 
 constexpr RandomModelShape kShapes[] = {
     {"tiny", "nothing", "llama", 2, 64, 4, 2, 16, 160, 320, 10000, 1e-5f},
@@ -117,32 +118,37 @@ std::vector<MixTensor> ListTensors(const ModelConfig& config) {
 // Random blocks of one type, each of at least 32 weights.
 class BlockPool {
  public:
-  BlockPool(WeightType type, Random& random) : n_(std::max<int64_t>(32, Info(type).block_size)) {
-    bytes_ = RowBytes(type, n_);
+  BlockPool(WeightType type, Random& random) : type_(type) {
+    const int64_t n = std::max<int64_t>(32, Info(type).block_size);
+    bytes_ = RowBytes(type, n);
     pool_.resize(bytes_ * kPoolBlocks);
-    std::vector<float> weights(static_cast<size_t>(n_));
+    std::vector<float> weights(static_cast<size_t>(n));
     for (size_t i = 0; i < kPoolBlocks; ++i) {
       for (float& w : weights) w = kDeviation * static_cast<float>(random.Normal());
-      EncodeRow(type, weights.data(), pool_.data() + i * bytes_, n_);
+      EncodeRow(type, weights.data(), pool_.data() + i * bytes_, n);
     }
   }
 
-  Status Write(int64_t n_weights, Random& random, GgufWriter& writer) const {
-    CHECK(n_weights % n_ == 0);
-    std::vector<uint8_t> buffer(bytes_ * kWriteBlocks);
-    for (auto left = static_cast<size_t>(n_weights / n_); left > 0;) {
-      const size_t n = std::min(left, kWriteBlocks);
-      for (size_t i = 0; i < n; ++i) {
-        std::memcpy(buffer.data() + i * bytes_, pool_.data() + random.Below(kPoolBlocks) * bytes_, bytes_);
+  Status Write(int64_t rows, int64_t row_size, Random& random, GgufWriter& writer) const {
+    const size_t row_bytes = RowBytes(type_, row_size);
+    const int64_t slab = std::max<int64_t>(1, kWriteBytes / static_cast<int64_t>(row_bytes));
+    std::vector<uint8_t> buffer(row_bytes * static_cast<size_t>(std::min(slab, rows)));
+    for (int64_t done = 0; done < rows; done += slab) {
+      uint8_t* to = buffer.data();
+      for (int64_t i = 0; i < std::min(slab, rows - done); ++i) {
+        for (const uint8_t* end = to + row_bytes; to < end;) {  // the last block may be half a one
+          const size_t n = std::min(bytes_, static_cast<size_t>(end - to));
+          std::memcpy(to, pool_.data() + random.Below(kPoolBlocks) * bytes_, n);
+          to += n;
+        }
       }
-      RETURN_IF_ERROR(writer.Write(std::span(buffer).first(n * bytes_)));
-      left -= n;
+      RETURN_IF_ERROR(writer.Write(std::span(buffer.data(), to)));
     }
     return {};
   }
 
  private:
-  int64_t n_;
+  WeightType type_;
   size_t bytes_;
   std::vector<uint8_t> pool_;
 };
@@ -197,7 +203,7 @@ Status WriteRandomModel(const RandomModelShape& shape, const std::string& type, 
     }
     auto pool = pools.find(tensor.type);
     if (pool == pools.end()) pool = pools.try_emplace(tensor.type, tensor.type, random).first;
-    RETURN_IF_ERROR(pool->second.Write(tensor.shape[0] * tensor.shape[1], random, writer));
+    RETURN_IF_ERROR(pool->second.Write(tensor.shape[0], tensor.shape[1], random, writer));
   }
   return writer.Finish();
 }

@@ -35,8 +35,8 @@ class RandomModel : public testing::Test {
 TEST_F(RandomModel, EveryTypeRunsToFiniteLogits) {
   ThreadPool pool(1);
   const Context ctx{.pool = pool};
-  for (const char* type :
-       {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q6_K", "IQ4_XS", "Q5_0", "Q2_K"}) {
+  for (const char* type : {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q6_K", "IQ4_XS", "Q5_0", "Q2_K",
+                           "T2", "T3", "T4", "T5"}) {
     SCOPED_TRACE(type);
     auto model = Model::Load(Write(type, 0, type));
     ASSERT_TRUE(model) << model.error().message;

@@ -195,9 +195,15 @@ std::optional<uint64_t> TensorBytes(const WeightTypeInfo& type, const std::vecto
     if (__builtin_mul_overflow(elements, static_cast<uint64_t>(d), &elements)) return std::nullopt;
   }
   if (elements > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
+  const int64_t row = shape.empty() ? 1 : shape.back();
+  const uint64_t rows = elements / static_cast<uint64_t>(row),
+                 half = row % type.block_size != 0 ? type.half_bytes : 0;
   uint64_t bytes = 0;
-  const uint64_t blocks = elements / static_cast<uint64_t>(type.block_size);
-  if (__builtin_mul_overflow(blocks, uint64_t{type.block_bytes}, &bytes)) return std::nullopt;
+  if (__builtin_mul_overflow(rows * static_cast<uint64_t>(row / type.block_size), uint64_t{type.block_bytes},
+                             &bytes) ||
+      __builtin_add_overflow(bytes, rows * half, &bytes)) {
+    return std::nullopt;
+  }
   return bytes;
 }
 
@@ -219,9 +225,9 @@ Result<PendingTensor> ReadTensorInfo(Reader& in) {
   const WeightTypeInfo* type = FindWeightType(number);
   if (!type) return in.Fail("tensor '{}' has the weight type {}, which Thimble does not know", name, number);
   tensor.info.type = type->type;
-  if (tensor.info.row_size() % type->block_size != 0) {
-    return in.Fail("tensor '{}' has rows of {} weights, not a multiple of {}'s block of {}", name,
-                   tensor.info.row_size(), type->name, type->block_size);
+  if (!RowFits(type->type, tensor.info.row_size())) {
+    return in.Fail("tensor '{}' has rows of {} weights, which in {} are multiples of {}", name,
+                   tensor.info.row_size(), type->name, RowUnit(type->type));
   }
   const std::optional<uint64_t> size = TensorBytes(*type, tensor.info.shape);
   if (!size) return in.Fail("the size of tensor '{}' overflows", name);
@@ -370,10 +376,10 @@ Status CheckDeclaration(const std::string& path, const GgufWriter::Declaration& 
     if (d < 1) return MakeError(ErrorCode::kInvalidArgument, "{}: tensor '{}' is empty", path, tensor.name);
   }
   const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
-  if (row % type.block_size != 0) {
+  if (!RowFits(type.type, row)) {
     return MakeError(ErrorCode::kInvalidArgument,
-                     "{}: tensor '{}': rows of {} weights are not whole blocks of {}", path, tensor.name, row,
-                     type.name);
+                     "{}: tensor '{}': rows of {} weights, which in {} are multiples of {}", path,
+                     tensor.name, row, type.name, RowUnit(type.type));
   }
   return {};
 }

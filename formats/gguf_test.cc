@@ -118,6 +118,16 @@ TEST_F(GgufTest, HonoursAlignment) {
   EXPECT_EQ(b, 2);
 }
 
+TEST_F(GgufTest, RowsMayEndInHalfABlock) {
+  auto writer = GgufWriter::Create(Path("a.gguf"), {}, {{"a", WeightType::kT2, {2, 96}}});
+  ASSERT_TRUE(writer) << writer.error().message;
+  ASSERT_TRUE(writer->Write(std::vector<uint8_t>(2 * (17 + 9), 7)));
+  ASSERT_TRUE(writer->Finish());
+  const auto file = ReadGguf(Path("a.gguf"));
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->tensors.Find("a")->bytes.size(), 52u);
+}
+
 TEST_F(GgufTest, WriterRefusesWhatReadersWould) {
   const auto create = [&](GgufWriter::Declaration tensor) {
     return GgufWriter::Create(Path("x.gguf"), {}, {std::move(tensor)});
@@ -126,6 +136,7 @@ TEST_F(GgufTest, WriterRefusesWhatReadersWould) {
   EXPECT_TRUE(create({std::string(63, 'n'), WeightType::kF32, {1}}));
   EXPECT_FALSE(create({"five", WeightType::kF32, {1, 1, 1, 1, 1}}));
   EXPECT_FALSE(create({"rows", WeightType::kQ4_0, {2, 33}}));
+  EXPECT_FALSE(create({"rows", WeightType::kT2, {2, 48}}));
   EXPECT_FALSE(create({"empty", WeightType::kF32, {0, 3}}));
 }
 

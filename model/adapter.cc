@@ -168,7 +168,7 @@ class OwnedTable {
  public:
   // In `type` where that has blocks which fit the rows, else in F16.
   void Add(const std::string& name, const Tensor& t, WeightType type = WeightType::kF32) {
-    if (t.cols() % Info(type).block_size != 0) type = WeightType::kF16;
+    if (!RowFits(type, t.cols())) type = WeightType::kF16;
     auto& bytes = kept_.emplace_back(RowBytes(type, t.cols()) * static_cast<size_t>(t.rows()));
     if (type == WeightType::kF32) std::memcpy(bytes.data(), t.data(), bytes.size());
     for (int64_t i = 0; i < t.rows() && type != WeightType::kF32; ++i) {
@@ -295,7 +295,7 @@ Status SaveGgufAdapter(const Adapter& adapter, const Model& model, const std::st
       const std::string base = LayerName(FindRow(arch, slot)->gguf, static_cast<int64_t>(i));
       const Tensor b = ExportB(model, slot, m, true, m.scale);
       table.Add(base + ".lora_a", m.a, type);
-      if (b.cols() % Info(type).block_size == 0) {
+      if (RowFits(type, b.cols())) {
         table.Add(base + ".lora_b", b, type);
       } else {
         table.Add(base + kTransposedB, Transposed(b), type);

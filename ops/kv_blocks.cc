@@ -39,7 +39,7 @@ Status KvFormat::Check() const {
       return MakeError(ErrorCode::kInvalidArgument,
                        "{} is not a type for the KV cache; take F32, F16, Q8_0 or Q4_0", Name(type));
     }
-    if (head_dim % Info(type).block_size != 0) {
+    if (!RowFits(type, head_dim)) {
       return MakeError(
           ErrorCode::kInvalidArgument,
           "the model's heads of {} numbers cannot be cached as {}, whose blocks hold {}; take F16 or F32",

@@ -49,7 +49,7 @@ RoundingFor RoundingBy(Methods methods, const CalibrationFile& calibration, Thre
         if (method == RoundingMethod::kImatrix) {
           rounding.importance = Importance(s.hessian, t);
         } else {
-          ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool, Kernels(), s.hessian));
+          ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool, Kernels(), s.hessian, OrderOf(t.type)));
           rounding.factor = Scaled(std::move(factor), t);
         }
         return rounding;

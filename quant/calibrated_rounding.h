@@ -36,9 +36,9 @@ struct RoundingCost {
   double relative_error = 0;  // of the weights: root mean square error over root mean square
 };
 
-// Of rounding the tensor, with its scales, to `type`. `factor`: of the statistics' Hessian. Estimated from
-// about max_rows rows where there are more; the rounded rows of all go to `rounded` if it is not null, in the
-// source's order.
+// Of rounding the tensor, with its scales, to `type`. `factor`: of the statistics' Hessian, in OrderOf(type).
+// Estimated from about max_rows rows where there are more; the rounded rows of all go to `rounded` if it is
+// not null, in the source's order.
 RoundingCost MeasureRounding(const ExportTensor& tensor, WeightType type, RoundingMethod method,
                              const LayerStatistics& statistics, const HessianFactor& factor, ThreadPool& pool,
                              int64_t max_rows = INT64_MAX, uint8_t* rounded = nullptr);

@@ -56,6 +56,21 @@ Status ApplyMix(const MixOptions& options, ExportPlan& plan) {
   return {};
 }
 
+void MakePortable(ExportPlan& plan) {
+  for (ExportTensor& t : plan.tensors) {
+    if (IsNative(t.type)) t.type = t.wanted = PortableType(t.type, t.source.row_size());
+  }
+  SetFileType(plan);
+}
+
+void SetFileType(ExportPlan& plan) {
+  std::map<WeightType, int64_t> weights;
+  for (const ExportTensor& t : plan.tensors) weights[t.type] += t.source.n_elements();
+  const auto most = std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; });
+  plan.metadata.Set("general.file_type", {(*FindMix(Name(most->first)))->file_type});
+  plan.metadata.Set("general.quantization_version", {kQuantizationVersion});
+}
+
 double ExportStats::bits_per_weight() const {
   return n_weights > 0 ? 8.0 * static_cast<double>(bytes_out) / static_cast<double>(n_weights) : 0;
 }

@@ -36,6 +36,11 @@ Result<ExportPlan> PlanFromModelFile(ModelFile source);
 // Types by a mix's rules, and general.file_type.
 Status ApplyMix(const MixOptions& options, ExportPlan& plan);
 
+// Native types become GGUF's own (PortableType), and general.file_type the one that most weights have.
+void MakePortable(ExportPlan& plan);
+// general.file_type of the type that most weights have.
+void SetFileType(ExportPlan& plan);
+
 struct ExportStats {
   std::vector<TensorReport> tensors;
   uint64_t bytes_in = 0, bytes_out = 0;  // of tensors' data

@@ -13,6 +13,7 @@
 #include "codec/codec.h"
 #include "codec/pack.h"
 #include "codec/scales.h"
+#include "quant/ring_rounding.h"
 #include "quant/squared_sums.h"
 
 namespace thimble {
@@ -287,6 +288,7 @@ class Tile {
   }
   void RoundRun(const Layout& layout, int64_t begin);
   void RoundSuper(const Layout& layout, int64_t begin);
+  void RoundRings(int64_t rows, int64_t begin, uint8_t* out);
   void ChooseScale(const Layout& layout, int j, Run& run, const PerRow& own);
   void ChooseScaleAndMin(const Layout& layout, int j, Run& run, const PerRow& own, const PerRow& own_min);
   void Write(int64_t block, int64_t rows, uint8_t* out);
@@ -424,6 +426,22 @@ void Tile::RoundSuper(const Layout& layout, int64_t begin) {
   }
 }
 
+void Tile::RoundRings(int64_t rows, int64_t begin, uint8_t* out) {
+  const int n = static_cast<int>(std::min<int64_t>(kRingBlock, n_ - begin));
+  std::vector<float> x(static_cast<size_t>(n * kRows));
+  Feed(begin, n, begin, x.data());
+  for (int64_t r = 0; r < rows; ++r) {
+    float own[kRingBlock], target[kRingBlock], errors[kRingBlock];
+    for (int i = 0; i < n; ++i) {
+      own[i] = w_[static_cast<size_t>((begin + i) * kRows + r)];
+      target[i] = x[static_cast<size_t>(i * kRows + r)];
+    }
+    uint8_t* to = out + static_cast<size_t>(r) * RowBytes(type_, n_) + RowBytes(type_, begin);
+    cost_[r] += RoundRingBlock(type_, n, own, target, factor_.Columns(begin), to, errors);
+    for (int i = 0; i < n; ++i) ErrorsAt(begin + i)[r] = errors[i];
+  }
+}
+
 void Tile::RoundAlone(int64_t rows, const float* w, int64_t ldw, const float* importance, uint8_t* out,
                       double* costs) {
   std::vector<float> value(static_cast<size_t>(n_)), whitened(errors_.size());
@@ -432,7 +450,8 @@ void Tile::RoundAlone(int64_t rows, const float* w, int64_t ldw, const float* im
     EncodeRow(type_, w + r * ldw, row, n_, importance);
     DecodeRow(type_, row, value.data(), n_);
     for (int64_t i = 0; i < n_; ++i) {
-      errors_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i] - value[static_cast<size_t>(i)];
+      const int64_t column = ColumnAt(factor_.order, i);
+      errors_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + column] - value[static_cast<size_t>(column)];
     }
   }
   const RoundFactor columns = factor_.Columns(0);
@@ -458,26 +477,33 @@ void Tile::Write(int64_t block, int64_t rows, uint8_t* out) {
 }
 
 void Tile::Round(int64_t rows, const float* w, int64_t ldw, uint8_t* out, double* costs) {
-  if (const std::optional<Layout> layout = LayoutOf(type_)) {
-    grid_ = layout->grid;
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < n_; ++i) w_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + i];
-    }
-    const int64_t size = Info(type_).block_size;
-    for (int64_t begin = 0; begin < n_; begin += size) {
-      if (layout->super()) {
-        RoundSuper(*layout, begin);
-      } else {
-        RoundRun(*layout, begin);
-      }
-      Write(begin / size, rows, out);
-    }
-    std::copy_n(cost_, rows, costs);
-  } else {
+  const std::optional<Layout> layout = LayoutOf(type_);
+  const bool rings = OrderOf(type_) == ColumnOrder::kRings;
+  if (!layout && !rings) {
     // Points that are chosen in groups cannot make up for each other one by one, and feeding whole blocks'
     // errors on does more harm than good.
-    RoundAlone(rows, w, ldw, factor_.importance.data(), out, costs);
+    return RoundAlone(rows, w, ldw, factor_.importance.data(), out, costs);
   }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < n_; ++i) {
+      w_[static_cast<size_t>(i * kRows + r)] = w[r * ldw + ColumnAt(factor_.order, i)];
+    }
+  }
+  const int64_t size = Info(type_).block_size;
+  for (int64_t begin = 0; begin < n_; begin += size) {
+    if (rings) {
+      RoundRings(rows, begin, out);
+      continue;
+    }
+    grid_ = layout->grid;
+    if (layout->super()) {
+      RoundSuper(*layout, begin);
+    } else {
+      RoundRun(*layout, begin);
+    }
+    Write(begin / size, rows, out);
+  }
+  std::copy_n(cost_, rows, costs);
 }
 
 // Squared relative errors of what lies on a grid: F16, to which a dequantized model may have been rounded,
@@ -497,7 +523,7 @@ bool StaysOnGrid(const KernelTable& kernels, WeightType type, const float* w, in
 
 void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
                        const HessianFactor& factor, uint8_t* out, double* costs) {
-  CHECK(rows > 0 && rows <= kRows && factor.n % Info(type).block_size == 0);
+  CHECK(rows > 0 && rows <= kRows && RowFits(type, factor.n) && factor.order == OrderOf(type));
   Tile(kernels, type, factor).Round(rows, w, ldw, out, costs);
   const size_t bytes = RowBytes(type, factor.n);
   std::vector<uint8_t> alone(bytes);
@@ -515,7 +541,7 @@ void RoundWithFeedback(const KernelTable& kernels, WeightType type, int64_t rows
 
 void RoundAlone(const KernelTable& kernels, WeightType type, int64_t rows, const float* w, int64_t ldw,
                 const HessianFactor& factor, const float* importance, uint8_t* out, double* costs) {
-  CHECK(rows > 0 && rows <= kRows && factor.n % Info(type).block_size == 0);
+  CHECK(rows > 0 && rows <= kRows && RowFits(type, factor.n));
   Tile(kernels, type, factor).RoundAlone(rows, w, ldw, importance, out, costs);
 }
 

@@ -50,8 +50,12 @@ struct Inputs {
   ThreadPool pool{2};
   Hessian hessian = CorrelatedInputs(pool);
   std::vector<float> w;
-  HessianFactor factor = Factorize(pool, Kernels(), hessian, 1e-4f).value();
+  HessianFactor factor = Factorize(pool, Kernels(), hessian, ColumnOrder::kAscending, 1e-4f).value(),
+                rings = Factorize(pool, Kernels(), hessian, ColumnOrder::kRings, 1e-4f).value();
 
+  const HessianFactor& Of(WeightType type) const {
+    return OrderOf(type) == ColumnOrder::kRings ? rings : factor;
+  }
   Inputs() : w(kRowsTested * kColumns) {
     std::mt19937 random(8);
     std::normal_distribution<float> normal(0.01f, 0.05f);
@@ -63,9 +67,11 @@ const Inputs& SharedInputs() {
   return inputs;
 }
 
-TEST(HessianTest, FactorsGiveTheHessianBack) {
+class HessianOrderTest : public testing::TestWithParam<ColumnOrder> {};
+
+TEST_P(HessianOrderTest, FactorsGiveTheHessianBack) {
   const Inputs& in = SharedInputs();
-  const HessianFactor& f = in.factor;
+  const HessianFactor& f = GetParam() == ColumnOrder::kRings ? in.rings : in.factor;
   double mean = 0;
   for (int64_t i = 0; i < kColumns; ++i) mean += in.hessian.diagonal(i) / static_cast<double>(kColumns);
   const auto c = [&](int64_t i, int64_t j) {  // upper triangular
@@ -77,12 +83,19 @@ TEST(HessianTest, FactorsGiveTheHessianBack) {
       if (j > i) continue;
       double sum = 0;
       for (int64_t k = i; k < kColumns; ++k) sum += c(i, k) * c(j, k);
+      const int64_t row = ColumnAt(GetParam(), i), column = ColumnAt(GetParam(), j);
       const double expected =
-          in.hessian.h[static_cast<size_t>(i * kColumns + j)] + (i == j ? 1e-4 * mean : 0);
+          in.hessian.h[static_cast<size_t>(std::max(row, column) * kColumns + std::min(row, column))] +
+          (i == j ? 1e-4 * mean : 0);
       EXPECT_NEAR(sum, expected, 1e-4 * mean) << i << " " << j;
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Orders, HessianOrderTest,
+                         testing::Values(ColumnOrder::kAscending, ColumnOrder::kRings), [](const auto& info) {
+                           return info.param == ColumnOrder::kRings ? "Rings" : "Ascending";
+                         });
 
 TEST(HessianTest, NumbersThatAreNotFiniteAreAnError) {
   ThreadPool pool(1);
@@ -106,7 +119,7 @@ TEST_P(FeedbackRoundingTest, CostsWhatItSaysAndLessThanRoundingAlone) {
   std::vector<double> costs(kRowsTested);
   for (int64_t row = 0; row < kRowsTested; row += kRoundRows) {
     RoundWithFeedback(Kernels(), type, std::min<int64_t>(kRoundRows, kRowsTested - row),
-                      in.w.data() + row * kColumns, kColumns, in.factor,
+                      in.w.data() + row * kColumns, kColumns, in.Of(type),
                       out.data() + static_cast<size_t>(row) * row_bytes, costs.data() + row);
   }
   std::vector<float> importance(kColumns), value(kColumns);
@@ -147,7 +160,7 @@ TEST_P(FeedbackRoundingTest, StaysOnAGrid) {
     DecodeRow(WeightType::kF16, half.data(), x, kColumns);
   }
   double costs[kRoundRows];
-  RoundWithFeedback(Kernels(), type, kRoundRows, w.data(), kColumns, in.factor, again.data(), costs);
+  RoundWithFeedback(Kernels(), type, kRoundRows, w.data(), kColumns, in.Of(type), again.data(), costs);
   int stayed = 0;
   for (int64_t row = 0; row < kRoundRows; ++row) {
     DecodeRow(type, again.data() + static_cast<size_t>(row) * row_bytes, value.data(), kColumns);
@@ -163,6 +176,17 @@ TEST_P(FeedbackRoundingTest, StaysOnAGrid) {
     stayed += costs[row] == 0;
   }
   EXPECT_GE(stayed, kRoundRows / 2);  // a search for scales may miss some grids
+}
+
+// It is the caller who finds them, in what the row came to.
+TEST_P(FeedbackRoundingTest, WeightsThatAreNotFiniteAreRoundedToSomething) {
+  const Inputs& in = SharedInputs();
+  std::vector<float> w(in.w.begin(), in.w.begin() + kColumns);
+  w[100] = NAN;
+  w[300] = INFINITY;
+  std::vector<uint8_t> out(RowBytes(GetParam(), kColumns));
+  double cost = 0;
+  RoundWithFeedback(Kernels(), GetParam(), 1, w.data(), kColumns, in.Of(GetParam()), out.data(), &cost);
 }
 
 std::vector<WeightType> QuantizedTypes() {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
+
 namespace thimble {
 namespace {
 
@@ -75,9 +77,14 @@ double Hessian::trace() const {
   return sum;
 }
 
+ColumnOrder OrderOf(WeightType type) {
+  return IsNative(type) ? ColumnOrder::kRings : ColumnOrder::kAscending;
+}
+
 Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, const Hessian& hessian,
-                                float damping) {
+                                ColumnOrder order, float damping) {
   const int64_t n = hessian.n;
+  CHECK(order == ColumnOrder::kAscending || n % kRing == 0);
   const double trace = hessian.trace();
   if (!std::isfinite(trace)) {
     return MakeError(ErrorCode::kInvalidArgument, "the statistics of a layer's input are not finite");
@@ -90,7 +97,9 @@ Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, co
   for (bool done = false; !done; extra *= 10) {
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j <= i; ++j) {
-        a[static_cast<size_t>(i * n + j)] = hessian.h[static_cast<size_t>((n - 1 - j) * n + n - 1 - i)];
+        const int64_t row = ColumnAt(order, n - 1 - j), column = ColumnAt(order, n - 1 - i);
+        a[static_cast<size_t>(i * n + j)] =
+            hessian.h[static_cast<size_t>(std::max(row, column) * n + std::min(row, column))];
       }
     }
     for (int64_t i = 0; i < n; ++i) a[static_cast<size_t>(i * n + i)] += static_cast<float>(extra);
@@ -99,7 +108,7 @@ Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, co
       return MakeError(ErrorCode::kInvalidArgument, "the statistics of a layer's input are not finite");
     }
   }
-  HessianFactor factor{n, std::vector<float>(a.size()), std::vector<float>(static_cast<size_t>(n)),
+  HessianFactor factor{n, order, std::vector<float>(a.size()), std::vector<float>(static_cast<size_t>(n)),
                        std::vector<float>(static_cast<size_t>(n))};
   for (int64_t i = 0; i < n; ++i) factor.importance[static_cast<size_t>(i)] = hessian.diagonal(i);
   pool.ParallelFor(n, 64, [&](int64_t first, int64_t last, int) {
@@ -117,10 +126,14 @@ Result<HessianFactor> Factorize(ThreadPool& pool, const KernelTable& kernels, co
 
 void ScaleColumns(std::span<const float> scales, HessianFactor& factor) {
   const size_t n = static_cast<size_t>(factor.n);
+  std::vector<float> ordered(n);
   for (size_t i = 0; i < n; ++i) {
-    factor.diagonal[i] /= scales[i];
+    ordered[i] = scales[static_cast<size_t>(ColumnAt(factor.order, static_cast<int64_t>(i)))];
+  }
+  for (size_t i = 0; i < n; ++i) {
+    factor.diagonal[i] /= ordered[i];
     factor.importance[i] /= scales[i] * scales[i];
-    for (size_t j = 0; j < i; ++j) factor.feedback[i * n + j] *= scales[i] / scales[j];
+    for (size_t j = 0; j < i; ++j) factor.feedback[i * n + j] *= ordered[i] / ordered[j];
   }
 }
 

@@ -65,7 +65,7 @@ class Chooser {
       const ExportTensor& t = plan_.tensors[i];
       if (!IsRounded(t) || !calibration_.Has(t.name)) continue;
       ASSIGN_OR_RETURN(LayerStatistics s, calibration_.Read(t.name));
-      ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool_, Kernels(), s.hessian));
+      ASSIGN_OR_RETURN(HessianFactor factor, Factorize(pool_, Kernels(), s.hessian, OrderOf(t.type)));
       s.hessian = Hessian(0);
       measured.push_back({i, std::move(s), std::move(factor)});
     }

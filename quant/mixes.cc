@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "base/check.h"
+
 namespace thimble {
 namespace {
 
@@ -99,6 +101,11 @@ constexpr MixRow kMixes[] = {
     {"IQ3_M", 27, kIQ3_S, {When::kAlways, kQ4_K}, {When::kAlways, kQ4_K}, {When::kFirstEighth, kQ4_K}},
     {"IQ4_NL", 25, kIQ4_NL, {When::kGqa4, kQ5_K}, {}, {When::kFirstEighth, kQ5_K}},
     {"IQ4_XS", 30, kIQ4_XS, {When::kGqa4, kQ5_K}, {}, {When::kFirstEighth, kQ5_K}},
+    // Thimble's own, with file types of its own.
+    {.name = "T2", .file_type = 60, .base = kT2, .output = kT4},
+    {.name = "T3", .file_type = 61, .base = kT3, .output = kT4},
+    {.name = "T4", .file_type = 62, .base = kT4, .output = kT5},
+    {.name = "T5", .file_type = 63, .base = kT5, .output = kT5},
 };
 
 constexpr std::pair<const char*, const char*> kAliases[] = {
@@ -130,7 +137,7 @@ bool IsIq2(WeightType type) {
 
 // What a row becomes that is not a multiple of 256.
 WeightType Fallback(WeightType wanted, int64_t row_size) {
-  if (row_size % Info(wanted).block_size == 0) return wanted;
+  if (RowFits(wanted, row_size)) return wanted;
   WeightType type = wanted;
   switch (wanted) {
     case kIQ2_XXS:
@@ -157,7 +164,7 @@ WeightType Fallback(WeightType wanted, int64_t row_size) {
     default:
       break;
   }
-  return row_size % Info(type).block_size == 0 ? type : kF16;
+  return RowFits(type, row_size) ? type : kF16;
 }
 
 // The rules, with the counters of tensors seen so far by which they tell layers.
@@ -198,7 +205,7 @@ class Chooser {
   MixChoice ChooseOutput(const MixTensor& t) const {
     if (options_.output_type) return Fit(t, *options_.output_type);
     const WeightType wanted = mix_.base == kQ8_0 ? kQ8_0 : mix_.output;
-    const bool base_fits = t.shape.back() % Info(mix_.base).block_size == 0;
+    const bool base_fits = RowFits(mix_.base, t.shape.back());
     return {Fallback(base_fits ? wanted : kQ8_0, t.shape.back()), wanted};
   }
 
@@ -282,6 +289,12 @@ const MixRow* FindMixByFileType(uint32_t file_type) {
     if (row.file_type == file_type) return &row;
   }
   return nullptr;
+}
+
+WeightType PortableType(WeightType native, int64_t row_size) {
+  CHECK(IsNative(native));
+  const WeightType wanted = native == kT2 ? kQ4_K : native == kT3 ? kQ5_K : native == kT4 ? kQ6_K : kQ8_0;
+  return Fallback(wanted, row_size);
 }
 
 bool NeedsImportance(const MixRow& mix, std::string_view tensor_name, WeightType type) {

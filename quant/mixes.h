@@ -54,6 +54,10 @@ Result<const MixRow*> FindMix(std::string_view name);
 // nullptr for a number that no row has.
 const MixRow* FindMixByFileType(uint32_t file_type);
 
+// Of GGUF's own, for a row of a native type: the smallest that adds no more than a tenth to its squared
+// error.
+WeightType PortableType(WeightType native, int64_t row_size);
+
 struct TypeOverride {
   std::string pattern;  // ECMAScript regular expression, searched for in the tensor's name
   WeightType type;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -45,7 +46,7 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
       continue;
     }
     ASSIGN_OR_RETURN(const LayerStatistics s, calibration.Read(t.name));
-    ASSIGN_OR_RETURN(const HessianFactor factor, Factorize(pool, Kernels(), s.hessian));
+    std::map<ColumnOrder, HessianFactor> factors;
     const int64_t rows = std::clamp<int64_t>(rows_in_time(t), 1, t.source.n_rows());
     for (const WeightType type : candidates) {
       if (!fits(type)) continue;
@@ -53,7 +54,11 @@ Result<std::vector<TensorCosts>> MeasureCosts(const ExportPlan& plan, const Cali
       std::span<const uint8_t> bytes = t.source.bytes;  // copied where it has the type
       if (type != t.source.type) {
         if (options.keep != nullptr) rounded.resize(BytesIn(t, type));
-        cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factor, pool, rows,
+        const ColumnOrder order = OrderOf(type);
+        if (!factors.contains(order)) {
+          ASSIGN_OR_RETURN(factors[order], Factorize(pool, Kernels(), s.hessian, order));
+        }
+        cost = MeasureRounding(t, type, RoundingMethod::kGptq, s, factors[order], pool, rows,
                                options.keep != nullptr ? rounded.data() : nullptr);
         bytes = rounded;
       }

@@ -37,7 +37,7 @@ struct ExportTensor {
 
 // Whether its rows are whole blocks of the type, and what it takes then.
 inline bool CanHold(const ExportTensor& tensor, WeightType type) {
-  return tensor.source.row_size() % Info(type).block_size == 0;
+  return RowFits(type, tensor.source.row_size());
 }
 inline uint64_t BytesIn(const ExportTensor& tensor, WeightType type) {
   return static_cast<uint64_t>(tensor.source.n_rows()) * RowBytes(type, tensor.source.row_size());

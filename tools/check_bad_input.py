@@ -60,7 +60,7 @@ def check_reading(build, thimble, changes, scratch):
     for name in READ_MODELS:
         ggufs.append(scratch / f"{name}.gguf")
         must(thimble, "convert", MODELS / name, "-o", ggufs[-1])
-    for kind in ["q8_0", "q4_0"]:
+    for kind in ["q8_0", "q4_0", "t3"]:
         ggufs.append(scratch / f"llama-{kind}.gguf")
         must(thimble, "quantize", ggufs[0], "-o", ggufs[-1], "--type", kind)
     files = {"gguf": ggufs}

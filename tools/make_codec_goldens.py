@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Record gguf-py's dequantization of random blocks of every weight type.
+"""Record gguf-py's dequantization of random blocks of every weight type, and native_types.py's of Thimble's own.
 
 tests/golden/codec/<type>.bin: the blocks' bytes, then the weights as little-endian float32. The scales cover F16's
 whole range (zeros, subnormals, the largest, both signs), but not infinity and NaN, whose products differ in NaN bits.
+T2 to T5 have every exponent of their scales, from the smallest scale to the largest.
 
 Needs: pip install gguf==0.19.0 numpy
 """
 import pathlib
+import sys
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import native_types  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Where each block has its F16 scales and minimums.
@@ -43,6 +48,12 @@ def main():
             blocks = random_halves(rng, n).view(np.uint8).reshape(n, 2)
         data = blocks.reshape(-1) if name == "F16" else blocks
         weights = np.asarray(dequantize(data, GGMLQuantizationType[name]), np.float32)
+        (out / f"{name}.bin").write_bytes(blocks.tobytes() + weights.astype("<f4").tobytes())
+    for name in native_types.CODES:
+        n = 2048 // native_types.BLOCK
+        blocks = rng.integers(0, 256, (n, native_types.row_bytes(name, native_types.BLOCK)), dtype=np.uint8)
+        blocks[:, 0] = rng.permutation(np.linspace(0, 255, n).astype(np.uint8))
+        weights = native_types.dequantize(blocks.tobytes(), name, 1, 2048)
         (out / f"{name}.bin").write_bytes(blocks.tobytes() + weights.astype("<f4").tobytes())
 
 

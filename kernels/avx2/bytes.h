@@ -27,6 +27,13 @@ THIMBLE_INLINE Bytes LoadLanes(const uint8_t* p, ptrdiff_t stride) {
       _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p + 2 * stride)),
                               LoadAs<__m128i_u>(p + 3 * stride), 1)};
 }
+// The same for two pairs of lanes, each with its second one `second` bytes after the first.
+THIMBLE_INLINE Bytes LoadLanePairs(const uint8_t* p, ptrdiff_t second, ptrdiff_t stride) {
+  return {
+      _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p)), LoadAs<__m128i_u>(p + second), 1),
+      _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p + stride)),
+                              LoadAs<__m128i_u>(p + stride + second), 1)};
+}
 // The same 16 bytes into each lane.
 THIMBLE_INLINE Bytes BroadcastLane(const void* p) {
   const __m256i x = _mm256_broadcastsi128_si256(LoadAs<__m128i_u>(p));
@@ -55,6 +62,9 @@ THIMBLE_INLINE Bytes And(Bytes x, int mask) {
 THIMBLE_INLINE Bytes SubBytes(Bytes x, int y) {
   const __m256i s = _mm256_set1_epi8(static_cast<char>(y));
   return {_mm256_sub_epi8(x.a, s), _mm256_sub_epi8(x.b, s)};
+}
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return {_mm256_add_epi8(x.a, y.a), _mm256_add_epi8(x.b, y.b)};
 }
 THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
   return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
@@ -100,6 +110,24 @@ THIMBLE_INLINE void SpreadBitBytes(const uint8_t* p, ptrdiff_t stride, Bytes* fi
       _mm256_broadcastsi128_si256(_mm_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
   *first = Lookup(lanes, {low, low});
   *second = Lookup(lanes, {high, high});
+}
+
+// The 16 bytes from byte kFrom on of each lane of x and, after it, that of y.
+template <int kFrom>
+THIMBLE_INLINE Bytes JoinLanes(Bytes x, Bytes y) {
+  return {_mm256_alignr_epi8(y.a, x.a, kFrom), _mm256_alignr_epi8(y.b, x.b, kFrom)};
+}
+// Words of 32 bits, each shifted by a count of its own.
+THIMBLE_INLINE Bytes ShiftRight(Bytes x, Bytes counts) {
+  return {_mm256_srlv_epi32(x.a, counts.a), _mm256_srlv_epi32(x.b, counts.b)};
+}
+THIMBLE_INLINE Bytes ShiftLeft(Bytes x, Bytes counts) {
+  return {_mm256_sllv_epi32(x.a, counts.a), _mm256_sllv_epi32(x.b, counts.b)};
+}
+// Bytes 0, 2, ... of the one and bytes 1, 3, ... of the other.
+THIMBLE_INLINE Bytes EvenAndOdd(Bytes even, Bytes odd) {
+  const __m256i select = _mm256_set1_epi16(-256);
+  return {_mm256_blendv_epi8(even.a, odd.a, select), _mm256_blendv_epi8(even.b, odd.b, select)};
 }
 
 // --- Four lanes of four floats.

@@ -17,6 +17,11 @@ THIMBLE_INLINE Bytes LoadBytes(const void* p) {
 THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
   _mm256_store_si256(static_cast<__m256i*>(p), x);
 }
+// The address p, in an instruction that the compiler keeps behind those that x comes from.
+THIMBLE_INLINE const uint8_t* After(Bytes& x, const uint8_t* p) {
+  asm volatile("" : "+x"(x), "+r"(p));
+  return p;
+}
 // Bits `from` and up of each byte moved to `to`, where `mask` selects them.
 THIMBLE_INLINE Bytes MoveBits(Bytes x, int from, int to, int mask) {
   const Bytes moved = from >= to ? _mm256_srli_epi16(x, from - to) : _mm256_slli_epi16(x, to - from);
@@ -28,6 +33,29 @@ THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
 // table[index], for 16 values.
 THIMBLE_INLINE Bytes Lookup(const uint8_t* table, Bytes index) {
   return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(LoadAs<__m128i_u>(table)), index);
+}
+
+// An index into a table of 2^kIndexBits values: the bits of each byte from `from` on.
+constexpr int kIndexBits = 4;
+THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
+  return MoveBits(x, from, 0, 15);
+}
+THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
+  return Lookup(table, index);
+}
+// Of each index the bits below `split` of the one and the other's from there on.
+THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
+  const __m256i select = _mm256_set1_epi8(static_cast<char>((1 << split) - 1));
+  return _mm256_or_si256(_mm256_and_si256(select, low), _mm256_andnot_si256(select, high));
+}
+
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return _mm256_add_epi8(x, y);
+}
+// Of each row column j + 1 in column j's place, and column 0 in column 3's.
+THIMBLE_INLINE Bytes NextColumns(Bytes x) {
+  return _mm256_shuffle_epi8(x, _mm256_setr_epi8(1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12, 1, 2,
+                                                 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12));
 }
 
 #if defined(__AVXVNNI__)
@@ -93,6 +121,11 @@ THIMBLE_INLINE Vec ToVec(Ints x) {
 // One byte of each row.
 THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(LoadAs<int64_t>(p))));
+}
+// TrellisScale (codec/trellis.h) of the byte of each row.
+THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
+  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(LoadAs<int64_t>(p)));
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(bytes, 20), _mm256_set1_epi32(100 << 23)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {

@@ -24,6 +24,14 @@ THIMBLE_INLINE Bytes LoadLanes(const uint8_t* p, ptrdiff_t stride) {
                                                LoadAs<__m128i_u>(p + 3 * stride), 1);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
+// The same for two pairs of lanes, each with its second one `second` bytes after the first.
+THIMBLE_INLINE Bytes LoadLanePairs(const uint8_t* p, ptrdiff_t second, ptrdiff_t stride) {
+  const __m256i low =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p)), LoadAs<__m128i_u>(p + second), 1);
+  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(LoadAs<__m128i_u>(p + stride)),
+                                               LoadAs<__m128i_u>(p + stride + second), 1);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
 // The same 16 bytes into each lane.
 THIMBLE_INLINE Bytes BroadcastLane(const void* p) {
   return _mm512_broadcast_i32x4(LoadAs<__m128i_u>(p));
@@ -43,6 +51,9 @@ THIMBLE_INLINE Bytes And(Bytes x, int mask) {
 }
 THIMBLE_INLINE Bytes SubBytes(Bytes x, int y) {
   return _mm512_sub_epi8(x, _mm512_set1_epi8(static_cast<char>(y)));
+}
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return _mm512_add_epi8(x, y);
 }
 THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
   return _mm512_or_si512(x, y);
@@ -94,6 +105,23 @@ THIMBLE_INLINE void InterleaveLanes(Bytes x, Bytes y, Bytes* even, Bytes* odd) {
 THIMBLE_INLINE void SplitLanes(Bytes x, Bytes y, Bytes* even, Bytes* odd) {
   *even = _mm512_shuffle_i64x2(x, y, 0x88);
   *odd = _mm512_shuffle_i64x2(x, y, 0xdd);
+}
+
+// The 16 bytes from byte kFrom on of each lane of x and, after it, that of y.
+template <int kFrom>
+THIMBLE_INLINE Bytes JoinLanes(Bytes x, Bytes y) {
+  return _mm512_alignr_epi8(y, x, kFrom);
+}
+// Words of 32 bits, each shifted by a count of its own.
+THIMBLE_INLINE Bytes ShiftRight(Bytes x, Bytes counts) {
+  return _mm512_srlv_epi32(x, counts);
+}
+THIMBLE_INLINE Bytes ShiftLeft(Bytes x, Bytes counts) {
+  return _mm512_sllv_epi32(x, counts);
+}
+// Bytes 0, 2, ... of the one and bytes 1, 3, ... of the other.
+THIMBLE_INLINE Bytes EvenAndOdd(Bytes even, Bytes odd) {
+  return _mm512_mask_mov_epi8(even, 0xaaaaaaaaaaaaaaaau, odd);
 }
 
 // --- Four lanes of four floats.

@@ -1,4 +1,5 @@
-// Sixteen weight rows side by side, for AVX-512 + VNNI. See kernels/generic/packed.inc.
+// Sixteen weight rows side by side, for AVX-512 + VNNI, with VBMI where the unit is compiled for it. See
+// kernels/generic/packed.inc.
 #pragma once
 
 #include "kernels/avx512/simd.h"
@@ -16,6 +17,11 @@ THIMBLE_INLINE Bytes LoadBytes(const void* p) {
 THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
   _mm512_store_si512(p, x);
 }
+// The address p, in an instruction that the compiler keeps behind those that x comes from.
+THIMBLE_INLINE const uint8_t* After(Bytes& x, const uint8_t* p) {
+  asm volatile("" : "+v"(x), "+r"(p));
+  return p;
+}
 // Bits `from` and up of each byte moved to `to`, where `mask` selects them.
 THIMBLE_INLINE Bytes MoveBits(Bytes x, int from, int to, int mask) {
   const Bytes moved = from >= to ? _mm512_srli_epi16(x, static_cast<unsigned>(from - to))
@@ -28,6 +34,38 @@ THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
 // table[index], for 16 values.
 THIMBLE_INLINE Bytes Lookup(const uint8_t* table, Bytes index) {
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(LoadAs<__m128i_u>(table)), index);
+}
+
+// An index into a table of 2^kIndexBits values: the bits of each byte from `from` on, in its low bits.
+#if defined(__AVX512VBMI__)
+constexpr int kIndexBits = 6;  // what stands above them is ignored
+THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
+  return from == 0 ? x : _mm512_srli_epi16(x, static_cast<unsigned>(from));
+}
+THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
+  return _mm512_permutexvar_epi8(index, _mm512_load_si512(table));
+}
+#else
+constexpr int kIndexBits = 4;
+THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
+  return MoveBits(x, from, 0, 15);
+}
+THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
+  return Lookup(table, index);
+}
+#endif
+// Of each index the bits below `split` of the one and the other's from there on.
+THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
+  constexpr int kSelect = 0xca;  // a ? b : c
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<char>((1 << split) - 1)), low, high, kSelect);
+}
+
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return _mm512_add_epi8(x, y);
+}
+// Of each row column j + 1 in column j's place, and column 0 in column 3's.
+THIMBLE_INLINE Bytes NextColumns(Bytes x) {
+  return _mm512_ror_epi32(x, 8);
 }
 
 // dpbusd takes unsigned weights, so weights that use all of int8 are stored with an offset of 128.
@@ -60,6 +98,11 @@ THIMBLE_INLINE Vec ToVec(Ints x) {
 // One byte of each row.
 THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(LoadAs<__m128i_u>(p)));
+}
+// TrellisScale (codec/trellis.h) of the byte of each row.
+THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
+  const __m512i bytes = _mm512_cvtepu8_epi32(LoadAs<__m128i_u>(p));
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(bytes, 20), _mm512_set1_epi32(100 << 23)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {

@@ -27,6 +27,10 @@ THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
 THIMBLE_INLINE Bytes LoadLanes(const uint8_t* p, ptrdiff_t stride) {
   return {vld1q_u8(p), vld1q_u8(p + stride), vld1q_u8(p + 2 * stride), vld1q_u8(p + 3 * stride)};
 }
+// The same for two pairs of lanes, each with its second one `second` bytes after the first.
+THIMBLE_INLINE Bytes LoadLanePairs(const uint8_t* p, ptrdiff_t second, ptrdiff_t stride) {
+  return {vld1q_u8(p), vld1q_u8(p + second), vld1q_u8(p + stride), vld1q_u8(p + stride + second)};
+}
 THIMBLE_INLINE Bytes EachLane(uint8x16_t x) {
   return {x, x, x, x};
 }
@@ -57,6 +61,9 @@ THIMBLE_INLINE Bytes And(Bytes x, int mask) {
 THIMBLE_INLINE Bytes SubBytes(Bytes x, int y) {
   const uint8x16_t s = vdupq_n_u8(static_cast<uint8_t>(y));
   return {vsubq_u8(x.a, s), vsubq_u8(x.b, s), vsubq_u8(x.c, s), vsubq_u8(x.d, s)};
+}
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return {vaddq_u8(x.a, y.a), vaddq_u8(x.b, y.b), vaddq_u8(x.c, y.c), vaddq_u8(x.d, y.d)};
 }
 THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
   return {vorrq_u8(x.a, y.a), vorrq_u8(x.b, y.b), vorrq_u8(x.c, y.c), vorrq_u8(x.d, y.d)};
@@ -97,11 +104,33 @@ THIMBLE_INLINE void SpreadBitBytes(const uint8_t* p, ptrdiff_t stride, Bytes* fi
   *second = Lookup(lanes, EachLane(vcombine_u8(vdup_n_u8(2), vdup_n_u8(3))));
 }
 
-#if defined(__ARM_FEATURE_DOTPROD)
-#else
-#endif
-
-// --- The sums of four lanes.
+// The 16 bytes from byte kFrom on of each lane of x and, after it, that of y.
+template <int kFrom>
+THIMBLE_INLINE Bytes JoinLanes(Bytes x, Bytes y) {
+  return {vextq_u8(x.a, y.a, kFrom), vextq_u8(x.b, y.b, kFrom), vextq_u8(x.c, y.c, kFrom),
+          vextq_u8(x.d, y.d, kFrom)};
+}
+// Words of 32 bits, each shifted by a count of its own.
+THIMBLE_INLINE uint8x16_t ShiftLeft(uint8x16_t x, int32x4_t counts) {
+  return vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x), counts));
+}
+THIMBLE_INLINE Bytes ShiftLeft(Bytes x, Bytes counts) {
+  return {ShiftLeft(x.a, vreinterpretq_s32_u8(counts.a)), ShiftLeft(x.b, vreinterpretq_s32_u8(counts.b)),
+          ShiftLeft(x.c, vreinterpretq_s32_u8(counts.c)), ShiftLeft(x.d, vreinterpretq_s32_u8(counts.d))};
+}
+THIMBLE_INLINE uint8x16_t ShiftRight(uint8x16_t x, uint8x16_t counts) {
+  return ShiftLeft(x, vnegq_s32(vreinterpretq_s32_u8(counts)));
+}
+THIMBLE_INLINE Bytes ShiftRight(Bytes x, Bytes counts) {
+  return {ShiftRight(x.a, counts.a), ShiftRight(x.b, counts.b), ShiftRight(x.c, counts.c),
+          ShiftRight(x.d, counts.d)};
+}
+// Bytes 0, 2, ... of the one and bytes 1, 3, ... of the other.
+THIMBLE_INLINE Bytes EvenAndOdd(Bytes even, Bytes odd) {
+  const uint8x16_t select = vreinterpretq_u8_u16(vdupq_n_u16(0xff));
+  return {vbslq_u8(select, even.a, odd.a), vbslq_u8(select, even.b, odd.b), vbslq_u8(select, even.c, odd.c),
+          vbslq_u8(select, even.d, odd.d)};
+}
 
 // --- Four lanes of four floats.
 THIMBLE_INLINE void FloatsStore(float* p, Floats x) {

@@ -17,6 +17,11 @@ THIMBLE_INLINE Bytes LoadBytes(const void* p) {
 THIMBLE_INLINE void StoreBytes(void* p, Bytes x) {
   vst1q_u8(static_cast<uint8_t*>(p), x);
 }
+// The address p, in an instruction that the compiler keeps behind those that x comes from.
+THIMBLE_INLINE const uint8_t* After(Bytes& x, const uint8_t* p) {
+  asm volatile("" : "+w"(x), "+r"(p));
+  return p;
+}
 // Bits `from` and up of each byte moved to `to`, where `mask` selects them.
 THIMBLE_INLINE Bytes MoveBits(Bytes x, int from, int to, int mask) {
   const Bytes moved = from == to ? x : vshlq_u8(x, vdupq_n_s8(static_cast<int8_t>(to - from)));
@@ -28,6 +33,28 @@ THIMBLE_INLINE Bytes Or(Bytes x, Bytes y) {
 // table[index], for 16 values.
 THIMBLE_INLINE Bytes Lookup(const uint8_t* table, Bytes index) {
   return vqtbl1q_u8(vld1q_u8(table), index);
+}
+
+// An index into a table of 2^kIndexBits values: the bits of each byte from `from` on.
+constexpr int kIndexBits = 4;
+THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
+  return from == 4 ? vshrq_n_u8(x, 4) : MoveBits(x, from, 0, 15);
+}
+THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
+  return Lookup(table, index);
+}
+// Of each index the bits below `split` of the one and the other's from there on.
+THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
+  return vbslq_u8(vdupq_n_u8(static_cast<uint8_t>((1 << split) - 1)), low, high);
+}
+
+THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
+  return vaddq_u8(x, y);
+}
+// Of each row column j + 1 in column j's place, and column 0 in column 3's.
+THIMBLE_INLINE Bytes NextColumns(Bytes x) {
+  const uint32x4_t rows = vreinterpretq_u32_u8(x);
+  return vreinterpretq_u8_u32(vsliq_n_u32(vshrq_n_u32(rows, 8), rows, 24));
 }
 
 // All weights fit int8, which is what the instructions take.
@@ -96,6 +123,11 @@ THIMBLE_INLINE Vec ToVec(Ints x) {
 THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
   const int16x8_t shorts = vmovl_s8(vcreate_s8(LoadAs<uint32_t>(p)));
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts)));
+}
+// TrellisScale (codec/trellis.h) of the byte of each row.
+THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
+  const uint32x4_t bytes = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(LoadAs<uint32_t>(p)))));
+  return vreinterpretq_f32_u32(vaddq_u32(vshlq_n_u32(bytes, 20), vdupq_n_u32(100u << 23)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {

@@ -20,7 +20,7 @@ void Fill(KernelTable* table) {
 void FillDecode(KernelTable* table) {
   using enum WeightType;
   Fill<kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL,
-       kIQ4_XS, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S>(table);
+       kIQ4_XS, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kT2, kT3, kT4, kT5>(table);
 }
 
 }  // namespace thimble::ref

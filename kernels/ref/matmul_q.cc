@@ -61,8 +61,9 @@ void MatmulQ(int64_t m, int64_t n_rows, int64_t k, const void* packed, const Act
     for (int64_t i = 0; i < m; ++i) {
       double sum = 0;
       for (int64_t p = 0; p < k; p += step) {
-        DecodeRow(kType, row + static_cast<size_t>(p / step) * step_bytes, decoded, step);
-        for (int64_t q = 0; q < step; ++q) {
+        const int64_t n = k - p < step ? k - p : step;
+        DecodeRow(kType, row + static_cast<size_t>(p / step) * step_bytes, decoded, n);
+        for (int64_t q = 0; q < n; ++q) {
           const ActivationBlock& block = x[i * ldx + (p + q) / kBlock];
           sum += static_cast<double>(decoded[q]) * block.q[q % kBlock] * block.scale;
         }
@@ -95,7 +96,7 @@ void FillMatmulQ(KernelTable* table) {
   using enum WeightType;
   table->packed_rows = 1;
   Fill<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kIQ2_XXS,
-       kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S>(table);
+       kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kT2, kT3, kT4, kT5>(table);
 }
 
 }  // namespace thimble::ref

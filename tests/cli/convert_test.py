@@ -165,6 +165,39 @@ class ToFolder(harness.ThimbleCase):
         self.assertFalse((self.dir / "q").exists())
 
 
+class Portable(harness.ThimbleCase):
+    def test_native_types_become_ggufs(self):
+        for native, portable in [("T2", "Q5_0"), ("T3", "Q5_1"), ("T4", "Q8_0"), ("T5", "Q8_0")]:
+            self.thimble("quantize", MODELS / "llama", "-o", "native.gguf", "--type", native, "--tensor-type", "attn_q=Q4_0",
+                         "--tensor-type", f".*={native}")
+            out = self.thimble("convert", "native.gguf", "--portable", "-o", "out.gguf")
+            self.assertIn("14 of 21 tensors rounded to GGUF's types", out)
+            before, after = (read_gguf(self.dir / name)[1] for name in ["native.gguf", "out.gguf"])
+            for a, b in zip(before, after, strict=True):
+                self.assertEqual(b.type, portable if a.type == native else a.type, a.name)
+                if a.type != native:
+                    self.assertEqual(a.data, b.data, a.name)
+            metadata, _ = read_gguf(self.dir / "out.gguf")
+            self.assertEqual(metadata["general.file_type"][1], {"Q5_0": 8, "Q5_1": 9, "Q8_0": 7}[portable])
+            logits = []
+            for name in ["native.gguf", "out.gguf"]:
+                row = self.thimble_json("logits", name, "--ids", "1,2", "--top", 272, "--json")[0]
+                logits.append([logit for _, logit in sorted(zip(row["ids"], row["logits"], strict=True))])
+            self.assertLess(math.dist(*logits), 0.3 * math.hypot(*logits[0]))
+
+    def test_what_has_no_native_types_is_copied(self):
+        self.thimble("quantize", MODELS / "llama", "-o", "q8.gguf", "--type", "Q8_0")
+        self.assertIn("0 of 21", self.thimble("convert", "q8.gguf", "--portable", "-o", "out.gguf"))
+        self.assertEqual((self.dir / "q8.gguf").read_bytes(), (self.dir / "out.gguf").read_bytes())
+
+    def test_refusals(self):
+        self.thimble("quantize", MODELS / "llama", "-o", "t3.gguf", "--type", "T3")
+        self.thimble_fails("convert", "t3.gguf", "--portable", "--outtype", "f16", "-o", "o.gguf",
+                           says="leave --outtype out")
+        self.thimble_fails("convert", MODELS / "llama", "--portable", "-o", "o.gguf", says="a GGUF file of a GGUF file")
+        self.thimble_fails("convert", "t3.gguf", "--portable", "-o", "t3.gguf", says="t3.gguf")
+
+
 class Refusals(harness.ThimbleCase):
     def test_same_kind(self):
         self.thimble_fails("convert", MODELS / "llama", "-o", "folder", says=["both Hugging Face folders", ".gguf"])

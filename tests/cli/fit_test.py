@@ -133,7 +133,8 @@ class Budgets(FitCase):
         folder = re.search(r"kept in (.*)", said)[1]
         self.assertTrue(folder.startswith(str(self.cache)))
         folder = self.dir.parent / folder
-        self.assertEqual(sorted(p.name for p in folder.iterdir()), ["calibration.gguf", "costs.json", "reference.tref", "rounded"])
+        self.assertEqual(sorted(re.sub("-[0-9a-f]{8}", "", p.name) for p in folder.iterdir()),
+                         ["calibration.gguf", "costs.json", "reference.tref", "rounded"])
         self.assertEqual(sorted(p.stem for p in (folder / "rounded").iterdir()), sorted({p["type"] for p in first["types"]}))
         stamps = {p: p.stat().st_mtime_ns for p in self.cache.rglob("*") if p.is_file()}
         _, second = self.fit("--size", "60kB", out="b.gguf")
@@ -187,6 +188,19 @@ class Budgets(FitCase):
         for k, v in ("f32", "f16"), ("f32", "f32"):
             _, out = self.fit("--size", "60kB", "--cache-type-k", k, "--cache-type-v", v)
             self.assertEqual((out["cache_type_k"], out["cache_type_v"]), (k.upper(), v.upper()))
+
+    def test_native_types_only_where_asked_for(self):
+        _, portable = self.fit("--size", "1MB")
+        self.assertFalse([t for t in portable["types"] if t["type"].startswith("T")])
+        smallest = portable["front"][0]["bytes"]
+        said, native = self.fit("--size", smallest - 4000, "--native")
+        self.assertLessEqual(self.size(), smallest - 4000)
+        types = {t.type for t in read_gguf(self.dir / "out.gguf")[1]}
+        self.assertTrue(types & {"T2", "T3", "T4"}, types)
+        self.assertIn("T3", said)
+        self.assertEqual(len(self.thimble_json("logits", "out.gguf", "--ids", "1,2", "--json")), 1)
+        self.fit("--size", "1MB", "--native", "--types", "T3,Q8_0")
+        self.thimble_fails("fit", TINY, "-o", "x.gguf", "--size", "1MB", "--types", "T3", says="give --native")
 
     def test_what_cannot_be_shows_the_front(self):
         _, out = self.fit("--size", "1MB")

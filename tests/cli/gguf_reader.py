@@ -2,19 +2,21 @@
 other code than its own. Not a test."""
 import dataclasses
 import json
+import math
 import struct
 
 # gguf_metadata_value_type
 TYPES = {0: ("UINT8", "B"), 1: ("INT8", "b"), 2: ("UINT16", "H"), 3: ("INT16", "h"), 4: ("UINT32", "I"), 5: ("INT32", "i"),
          6: ("FLOAT32", "f"), 7: ("BOOL", "?"), 8: ("STRING", None), 9: ("ARRAY", None), 10: ("UINT64", "Q"),
          11: ("INT64", "q"), 12: ("FLOAT64", "d")}
-# ggml_type: name, weights per block, bytes per block
+# ggml_type, and Thimble's own (docs/formats/native.md): name, weights per block, bytes per block
 WEIGHTS = {0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
            7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
            12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 20: ("IQ4_NL", 32, 18),
            23: ("IQ4_XS", 256, 136),
            16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 21: ("IQ3_S", 256, 110),
-           22: ("IQ2_S", 256, 82), 30: ("BF16", 1, 2)}
+           22: ("IQ2_S", 256, 82), 30: ("BF16", 1, 2),
+           60: ("T2", 64, 17), 61: ("T3", 64, 25), 62: ("T4", 64, 33), 63: ("T5", 64, 41)}
 
 
 @dataclasses.dataclass
@@ -68,10 +70,10 @@ def read_gguf(path):
     base = (reader.at + 31) // 32 * 32
     tensors = []
     for name, shape, (type_name, block, block_bytes), offset in infos:
-        n = 1
-        for d in shape:
-            n *= d
-        tensors.append(Tensor(name, type_name, shape, data[base + offset:base + offset + n // block * block_bytes]))
+        row = shape[-1] if shape else 1
+        half = (block_bytes + 1) // 2 if row % block else 0  # only T2 to T5 may end so
+        size = math.prod(shape[:-1]) * (row // block * block_bytes + half)
+        tensors.append(Tensor(name, type_name, shape, data[base + offset:base + offset + size]))
     return metadata, tensors
 
 

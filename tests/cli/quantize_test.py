@@ -22,7 +22,8 @@ class Types(harness.ThimbleCase):
     def test_every_type_of_blocks_of_32(self):
         for name, file_type, matrix in [("int8", 7, "Q8_0"), ("q4_0", 2, "Q4_0"), ("Q4_1", 3, "Q4_1"), ("Q5_0", 8, "Q5_0"),
                                         ("Q5_1", 9, "Q5_1"), ("IQ4_NL", 25, "IQ4_NL"), ("F16", 1, "F16"),
-                                        ("BF16", 32, "BF16"), ("F32", 0, "F32")]:
+                                        ("BF16", 32, "BF16"), ("F32", 0, "F32"), ("T2", 60, "T2"), ("t3", 61, "T3"),
+                                        ("T4", 62, "T4"), ("T5", 63, "T5")]:
             out = self.thimble("quantize", TINY, "-o", "out.gguf", "--type", name, "--pure")
             self.assertIn("bits per weight", out)
             self.assertNotIn("fell back", out)
