@@ -33,9 +33,9 @@ std::string Memory() {
 
 // What the kernels look for, as /proc/cpuinfo calls it on x86-64 and arm64.
 std::string InstructionSets() {
-  constexpr const char* kSets[] = {"avx2",     "fma",         "f16c",        "avx_vnni",
-                                   "avx512f",  "avx512_vnni", "avx512_bf16", "amx_int8",
-                                   "amx_bf16", "asimd",       "asimddp",     "i8mm"};
+  constexpr const char* kSets[] = {"avx2",        "fma",        "f16c",        "avx_vnni", "avx512f",
+                                   "avx512_vnni", "avx512vbmi", "avx512_bf16", "amx_int8", "amx_bf16",
+                                   "asimd",       "asimddp",    "i8mm"};
   std::istringstream flags(ProcValue("/proc/cpuinfo", "flags") + ProcValue("/proc/cpuinfo", "Features"));
   const std::set<std::string> has{std::istream_iterator<std::string>(flags), {}};
   std::vector<std::string> names;

@@ -26,11 +26,10 @@ inline void EncodeRings(const float* x, const float* w, TrellisBlock<kBits>* blo
   }
   RingSearch<kBits, kLanes> search;
   float least = std::numeric_limits<float>::infinity();
-  const auto [first, last] = ScalesToTry<kBits>(std::sqrt(squares / sum), peak);
-  for (int code = first; code <= last; ++code) {
-    const float scale = TrellisScale(static_cast<uint8_t>(code));
+  SearchScale<kBits, 1>(std::sqrt(squares / sum), peak, [&](uint8_t code) {
+    const float scale = TrellisScale(code);
     TrellisBlock<kBits> tried;
-    tried.scale = static_cast<uint8_t>(code);
+    tried.scale = code;
     float error = 0;
     for (int h = 0; h < kRings; ++h) {
       float scaled[kRing];
@@ -38,11 +37,11 @@ inline void EncodeRings(const float* x, const float* w, TrellisBlock<kBits>* blo
       error += search.Find(scaled, weights[h]) * scale * scale;
       search.Pack(tried.codes[h]);
     }
-    if (error < least) {
-      least = error;
-      *block = tried;
-    }
-  }
+    if (!(error < least)) return false;
+    least = error;
+    *block = tried;
+    return true;
+  });
 }
 
 }  // namespace

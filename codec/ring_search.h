@@ -29,14 +29,13 @@ inline uint8_t TrellisCode(float scale) {
   return scale - TrellisScale(below) < TrellisScale(code) - scale ? below : code;
 }
 
-// The codes of scales that may suit a block: around what its weights' deviation asks for, more of them where
-// a search is quick, and on up to where the largest weight is within reach.
-struct ScaleCodes {
-  int first, last;
-};
-template <int kBits>
-ScaleCodes ScalesToTry(float deviation, float peak) {
-  constexpr int kToEachSide = kBits >= 4 ? 5 : 3;
+// Asks `better` of scales' codes, whether a block with that scale is better than with those before: every
+// kStep-th around what the weights' deviation suggests, more of them where a search is quick, and on up to
+// where the largest weight is within reach; then the two beside the best. (A kStep of 1 finds the scale that
+// a block had before.)
+template <int kBits, int kStep, typename Better>
+inline void SearchScale(float deviation, float peak, Better&& better) {
+  constexpr int kToEachSide = kBits >= 4 ? 8 : 4;
   constexpr float kReach = [] {
     int most = 0;
     for (const int own : Trellis<kBits>::kOwn) {
@@ -44,9 +43,14 @@ ScaleCodes ScalesToTry(float deviation, float peak) {
     }
     return static_cast<float>(most);
   }();
-  const int middle = TrellisCode(deviation / Trellis<kBits>::kDeviation);
-  const int last = std::max<int>(middle + kToEachSide, TrellisCode(peak / kReach));
-  return {std::max(middle - kToEachSide, 0), std::min(last, 255)};
+  const int middle = TrellisCode(deviation / Trellis<kBits>::kDeviation),
+            first = std::max(middle - kToEachSide, 0);
+  const int last = std::min(std::max<int>(middle + kToEachSide, TrellisCode(peak / kReach)), 255);
+  int best = first;
+  for (int code = first; code <= last; code += kStep) best = better(static_cast<uint8_t>(code)) ? code : best;
+  for (const int code : {best - 1, best + 1}) {
+    if (code >= 0 && code <= 255) better(static_cast<uint8_t>(code));
+  }
 }
 
 // How the error of a ring's weight moves the target of a later one: row i, column j < i. The rest is not

@@ -52,9 +52,12 @@ constexpr int kRing = 32;  // weights
   return 4 * (s % 8) + s / 8;
 }
 
-// A scale: 5 bits of exponent and 3 of mantissa, from 2^-27 to 1.875 * 2^4.
+// A scale is 4 bits of exponent and 4 of mantissa, from 2^-18 to 1.9375 * 2^-3: these, shifted and added to,
+// are its F32.
+constexpr int kScaleShift = 19;
+constexpr uint32_t kScaleBase = uint32_t{109} << 23;
 [[gnu::always_inline]] inline constexpr float TrellisScale(uint8_t code) {
-  return __builtin_bit_cast(float, (static_cast<uint32_t>(code) << 20) + (uint32_t{100} << 23));
+  return __builtin_bit_cast(float, (static_cast<uint32_t>(code) << kScaleShift) + kScaleBase);
 }
 
 }  // namespace thimble

@@ -24,7 +24,7 @@ TEST(AmxTest, IntegerProductsEqualAvx512s) {
     if (!info.quantized) continue;
     const size_t type = static_cast<size_t>(info.type);
     for (int64_t m : {1, 15, 16, 37}) {
-      const int64_t k = m == 37 ? 2560 : 768, n_rows = 2 * m + 3;
+      const int64_t k = (m == 37 ? 2304 : 512) + RowStep(info), n_rows = 2 * m + 3;
       const auto packed = Packed(amx, info, n_rows, k);
       const std::vector<float> x = RandomFloats(static_cast<size_t>(m * k), 4);
       std::vector<ActivationBlock> blocks(x.size() / 32);

@@ -13,9 +13,8 @@ TEST_P(DecodeTest, EveryTypeEqualsTheCodecToTheBit) {
     const auto decode = kernels_.decode_row[static_cast<size_t>(info.type)];
     ASSERT_EQ(decode != nullptr, info.decodable) << info.name;
     if (!info.decodable) continue;
-    const int64_t step = info.half_bytes > 0 ? info.block_size / 2 : info.block_size;
     for (int64_t steps : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 18, 19, 33, 257}) {
-      const int64_t n = steps * step;
+      const int64_t n = steps * RowStep(info);
       SCOPED_TRACE(testing::Message() << info.name << ", n: " << n);
       // Random scales include denormals, infinities and NaN.
       const BytesBeforeAGap row(RandomBytes(RowBytes(info.type, n), static_cast<uint32_t>(steps) + 1));

@@ -68,8 +68,14 @@ void FillAvx512(KernelTable* table) {
   avx512::FillPeak(table);
 }
 
-void FillAvx512Bf16(KernelTable* table) {
+void FillAvx512Vbmi(KernelTable* table) {
   FillAvx512(table);
+  avx512_vbmi::FillMatmulQ(table);
+}
+
+bool HasAvx512Vbmi();
+void FillAvx512Bf16(KernelTable* table) {
+  HasAvx512Vbmi() ? FillAvx512Vbmi(table) : FillAvx512(table);  // Cooper Lake has BF16 products only
   avx512_bf16::FillMatmulBf16(table);
 }
 
@@ -97,6 +103,10 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
+bool HasAvx512Vbmi() {
+  return HasAvx512() && __builtin_cpu_supports("avx512vbmi");
+}
+
 // Leaf 7, subleaf 1 of CPUID.
 bool HasAvx512Bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -109,8 +119,8 @@ bool HasAmx() {
   constexpr unsigned kBits = 1u << 22 | 1u << 24 | 1u << 25;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return HasAvx512Bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBits) == kBits &&
-         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return HasAvx512Bf16() && HasAvx512Vbmi() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
+         (d & kBits) == kBits && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #elif defined(__aarch64__)
 void FillNeon(KernelTable* table) {
@@ -148,6 +158,7 @@ constexpr Tier kTiers[] = {
 #if defined(__x86_64__)
     {"amx", HasAmx, FillAmx},
     {"avx512_bf16", HasAvx512Bf16, FillAvx512Bf16},
+    {"avx512_vbmi", HasAvx512Vbmi, FillAvx512Vbmi},
     {"avx512", HasAvx512, FillAvx512},
     {"avx_vnni", HasAvxVnni, FillAvxVnni},
     {"avx2", HasAvx2, FillAvx2},

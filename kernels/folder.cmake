@@ -1,6 +1,6 @@
 # Per-ISA flags. Decoding must match the codec to the bit, so its units keep a product and a sum apart.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-  set(kernels_tiers avx2 avx_vnni avx512 avx512_bf16 amx amx_emulated)
+  set(kernels_tiers avx2 avx_vnni avx512 avx512_vbmi avx512_bf16 amx amx_emulated)
   set(kernels_avx2_flags -mavx2 -mfma -mf16c)
   set(kernels_avx_vnni_flags -mavx2 -mfma -mf16c -mavxvnni)
   set(kernels_avx512_flags -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
@@ -9,8 +9,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
     # GCC's own avx512fintrin.h trips these (PR 105593).
     list(APPEND kernels_avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
+  set(kernels_avx512_vbmi_flags ${kernels_avx512_flags} -mavx512vbmi)
   set(kernels_avx512_bf16_flags ${kernels_avx512_flags} -mavx512bf16)
-  set(kernels_amx_flags ${kernels_avx512_bf16_flags} -mamx-tile -mamx-int8 -mamx-bf16)
+  set(kernels_amx_flags ${kernels_avx512_bf16_flags} -mavx512vbmi -mamx-tile -mamx-int8 -mamx-bf16)
   set(kernels_amx_emulated_flags ${kernels_avx512_flags})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(kernels_tiers neon neon_dotprod neon_i8mm)

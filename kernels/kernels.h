@@ -62,8 +62,8 @@ struct RoundFactor {
 constexpr int kMaxWeightTypes = 64;  // indices are GGUF's type numbers
 
 struct KernelTable {
-  const char*
-      name;  // "ref", "avx2", "avx_vnni", "avx512", "avx512_bf16", "amx", "neon", "neon_dotprod", "neon_i8mm"
+  const char* name;  // "ref", "avx2", "avx_vnni", "avx512", "avx512_vbmi", "avx512_bf16", "amx", "neon",
+                     // "neon_dotprod", "neon_i8mm"
 
   // --- F32 products. Row-major; ld* is the distance between rows in floats. `accumulate` adds to c.
   // c[m,n] = a[m,k] * b[n,k]^T

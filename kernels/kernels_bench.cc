@@ -1,9 +1,14 @@
 // How fast each tier multiplies and decodes each weight type, on one thread: GB of weights and 10^9
 // operations (a multiply and an add) per second. m is the number of activation rows: 1 as when generating,
-// 512 as when reading a prompt.
+// 512 as when reading a prompt. All from a cache, but for "memory": matrices of 8192 x 2048 that are met one
+// after another in a gigabyte, to compare with "read_memory" (--benchmark_enable_random_interleaving=true
+// --benchmark_repetitions=9, as bandwidth changes with time).
 #include <benchmark/benchmark.h>
+#include <sys/mman.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -38,6 +43,62 @@ void MatmulQ(benchmark::State& state, const KernelTable& kernels, const WeightTy
   ReportRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(m * kRows * kColumns));
 }
 
+constexpr int64_t kFarColumns = 2048, kFarRows = 8192;
+constexpr size_t kFarBytes = size_t{1} << 30;
+
+// Zeros, in huge pages as weights are.
+const uint8_t* FarBytes() {
+  static uint8_t* const bytes = [] {
+    uint8_t* p = static_cast<uint8_t*>(std::aligned_alloc(size_t{2} << 20, kFarBytes));
+    if (p == nullptr) std::abort();
+    madvise(p, kFarBytes, MADV_HUGEPAGE);
+    std::memset(p, 0, kFarBytes);
+    return p;
+  }();
+  return bytes;
+}
+
+// fn(address) reads `bytes` from there on; the threads begin in parts of their own.
+template <typename Fn>
+void ReadFarBytes(benchmark::State& state, size_t bytes, double operations, const Fn& fn) {
+  const uint8_t* const far = FarBytes();
+  const size_t copies = kFarBytes / bytes;
+  size_t copy = copies * static_cast<size_t>(state.thread_index()) / static_cast<size_t>(state.threads());
+  for (auto _ : state) {
+    fn(far + copy * bytes);
+    benchmark::ClobberMemory();
+    copy = (copy + 1) % copies;
+  }
+  ReportRates(state, static_cast<double>(bytes), operations);
+}
+
+void ReadMemory(benchmark::State& state) {
+  constexpr size_t kBytes = size_t{8} << 20, kLine = 64, kAhead = 2048;
+  ReadFarBytes(state, kBytes, 0, [](const uint8_t* p) {
+    uint64_t sums[kLine / 8] = {};
+    for (const uint8_t* end = p + kBytes; p < end; p += kLine) {
+      __builtin_prefetch(p + kAhead);
+      uint64_t line[kLine / 8];
+      std::memcpy(line, p, kLine);
+      for (size_t i = 0; i < kLine / 8; ++i) sums[i] += line[i];
+    }
+    benchmark::DoNotOptimize(sums);
+  });
+}
+
+void MatmulQFromMemory(benchmark::State& state, const KernelTable& kernels, const WeightTypeInfo& info) {
+  const size_t type = static_cast<size_t>(info.type);
+  const std::vector<float> x(kFarColumns, 1.0f);
+  std::vector<ActivationBlock> blocks(x.size() / 32);
+  kernels.quantize_activations(x.data(), blocks.data(), kFarColumns);
+  std::vector<float> y(kFarRows);
+  const size_t bytes =
+      kernels.packed_bytes[type](kFarColumns) * static_cast<size_t>(kFarRows / kernels.packed_rows);
+  ReadFarBytes(state, bytes, 2.0 * kFarRows * kFarColumns, [&](const uint8_t* w) {
+    kernels.matmul_q[type](1, kFarRows, kFarColumns, w, blocks.data(), kFarColumns / 32, y.data(), kFarRows);
+  });
+}
+
 void Decode(benchmark::State& state, const KernelTable& kernels, const WeightTypeInfo& info) {
   const size_t stride = RowBytes(info.type, kColumns);
   const std::vector<uint8_t> w(stride * kRows);
@@ -66,6 +127,13 @@ void Gemm(benchmark::State& state, GemmFunction gemm, bool b_transposed, bool a_
 }
 
 int RegisterAll() {
+  const auto add_far = [](const std::string& name, auto... args) {
+    benchmark::RegisterBenchmark(name.c_str(), args...)
+        ->Unit(benchmark::kMicrosecond)
+        ->MinTime(0.1)
+        ->ThreadRange(1, 2);
+  };
+  add_far("read_memory", ReadMemory);
   const KernelTable* tiers[8];
   const int n_tiers = SupportedKernels(tiers, 8);
   for (int t = 0; t < n_tiers; ++t) {
@@ -81,6 +149,10 @@ int RegisterAll() {
           add("matmul_q" + name + "/m:" + std::to_string(m),
               [&, m](benchmark::State& state) { MatmulQ(state, kernels, info, m); });
         }
+      }
+      if (info.quantized && tier != "ref") {
+        add_far("matmul_q" + name + "/memory",
+                [&](benchmark::State& state) { MatmulQFromMemory(state, kernels, info); });
       }
       if (info.decodable) {
         add("decode" + name, [&](benchmark::State& state) { Decode(state, kernels, info); });

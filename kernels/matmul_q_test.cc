@@ -117,7 +117,7 @@ TEST_P(MatmulQTest, EveryTypeHasOne) {
 TEST_P(MatmulQTest, AnyNumberOfRows) {
   for (const WeightTypeInfo& info : AllWeightTypes()) {
     if (!info.quantized) continue;
-    const int64_t k = info.block_size == 32 ? 288 : 512;
+    const int64_t k = RowStep(info) == 32 ? 288 : 512;
     for (int64_t m = 1; m <= 37; ++m) Check(info, m, 1 + m % 6, k, 0);
     for (int64_t n_rows = 1; n_rows <= 33; ++n_rows) Check(info, 1, n_rows, k, 6);
   }
@@ -126,9 +126,9 @@ TEST_P(MatmulQTest, AnyNumberOfRows) {
 TEST_P(MatmulQTest, AnyNumberOfBlocks) {
   for (const WeightTypeInfo& info : AllWeightTypes()) {
     if (!info.quantized) continue;
-    for (int64_t blocks : {1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 18, 96, 97, 99, 100, 101, 193, 195}) {
-      Check(info, 1, 5, blocks * info.block_size, 2);
-      Check(info, 18, 2, blocks * info.block_size, 2);
+    for (int64_t steps : {1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 18, 96, 97, 99, 100, 101, 193, 195}) {
+      Check(info, 1, 5, steps * RowStep(info), 2);
+      Check(info, 18, 2, steps * RowStep(info), 2);
     }
   }
 }
@@ -136,7 +136,7 @@ TEST_P(MatmulQTest, AnyNumberOfBlocks) {
 TEST_P(MatmulQTest, AProductDoesNotDependOnTheOtherRows) {
   for (const WeightTypeInfo& info : AllWeightTypes()) {
     if (!info.quantized) continue;
-    const int64_t k = 13 * 256, n_rows = 19, m = 31;
+    const int64_t k = 12 * 256 + RowStep(info), n_rows = 19, m = 31;
     std::vector<uint8_t> w;
     for (uint32_t j = 0; j < n_rows; ++j) {
       const std::vector<uint8_t> row = RandomRow(info, k, j);
@@ -161,7 +161,7 @@ TEST_P(MatmulQTest, TiersAgreeToTheBit) {
   const KernelTable& lowest = *tiers[tiers.size() - 2];
   for (const WeightTypeInfo& info : AllWeightTypes()) {
     if (!info.quantized) continue;
-    const int64_t k = 768, n_rows = 21, m = 13;
+    const int64_t k = 512 + RowStep(info), n_rows = 21, m = 13;
     std::vector<uint8_t> w;
     for (uint32_t j = 0; j < n_rows; ++j) {
       const std::vector<uint8_t> row = RandomRow(info, k, j);

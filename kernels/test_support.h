@@ -71,6 +71,11 @@ inline std::vector<uint8_t> RandomBytes(size_t count, uint32_t seed) {
   return bytes;
 }
 
+// What a row's length is a multiple of.
+inline int64_t RowStep(const WeightTypeInfo& info) {
+  return info.half_bytes > 0 ? info.block_size / 2 : info.block_size;
+}
+
 // Rows packed for a tier, in memory that is aligned as it must be.
 inline std::vector<ActivationBlock> Pack(const KernelTable& kernels, WeightType type, int64_t n_rows,
                                          int64_t k, const uint8_t* w, size_t stride) {

@@ -24,6 +24,7 @@ THIMBLE_DECLARE_TIER(avx512)
 namespace avx512 {
 void FillMatmulF16(KernelTable* table);
 }
+THIMBLE_DECLARE_TIER(avx512_vbmi)
 namespace avx512_bf16 {
 void FillMatmulBf16(KernelTable* table);
 }

@@ -24,10 +24,10 @@ double RoundBlock(int n, const float* own, const float* x, const RoundFactor& fa
   }
   RingSearch<kBits, kWidth> search;
   double least = INFINITY;
-  const auto [first, last] = ScalesToTry<kBits>(std::sqrt(squares / sum), peak);
-  for (int code = first; code <= last; ++code) {
+  bool any = false;
+  SearchScale<kBits, 2>(std::sqrt(squares / sum), peak, [&](uint8_t code) {
     Block tried;
-    tried.scale = static_cast<uint8_t>(code);
+    tried.scale = code;
     const float scale = TrellisScale(tried.scale), inverse = 1 / scale;
     float e[kRingBlock];
     double cost = 0;
@@ -50,11 +50,13 @@ double RoundBlock(int n, const float* own, const float* x, const RoundFactor& fa
         cost += static_cast<double>(weights[begin + i]) * moved * moved;
       }
     }
-    if (code != first && !(cost < least)) continue;  // the first in any case: numbers may not be finite
+    if (any && !(cost < least)) return false;  // the first in any case: numbers may not be finite
+    any = true;
     least = cost;
     std::memcpy(out, &tried, n == kRingBlock ? sizeof(tried) : Info(Block::kType).half_bytes);
     std::copy_n(e, n, errors);
-  }
+    return true;
+  });
   return least;
 }
 

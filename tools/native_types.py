@@ -70,9 +70,9 @@ def ring_sums(name, rings):
 
 
 def scale_of(codes):
-    """Scale bytes as float32: 5 bits of exponent above 3 of mantissa."""
+    """Scale bytes as float32: 4 bits of exponent above 4 of mantissa."""
     codes = codes.astype(np.int32)
-    return np.ldexp((8 + codes % 8).astype(np.float32), codes // 8 - 30)
+    return np.ldexp((16 + codes % 16).astype(np.float32), codes // 16 - 22)
 
 
 def dequantize(data, name, n_rows, n_cols):

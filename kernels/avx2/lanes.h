@@ -2,6 +2,7 @@
 // kernels/generic/packed.inc.
 #pragma once
 
+#include "codec/trellis.h"
 #include "kernels/avx2/simd.h"
 
 namespace thimble {
@@ -125,7 +126,8 @@ THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
 // TrellisScale (codec/trellis.h) of the byte of each row.
 THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
   const __m256i bytes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(LoadAs<int64_t>(p)));
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(bytes, 20), _mm256_set1_epi32(100 << 23)));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_slli_epi32(bytes, kScaleShift), _mm256_set1_epi32(kScaleBase)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {

@@ -2,6 +2,7 @@
 // kernels/generic/packed.inc.
 #pragma once
 
+#include "codec/trellis.h"
 #include "kernels/avx512/simd.h"
 
 namespace thimble {
@@ -102,7 +103,8 @@ THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
 // TrellisScale (codec/trellis.h) of the byte of each row.
 THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
   const __m512i bytes = _mm512_cvtepu8_epi32(LoadAs<__m128i_u>(p));
-  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(bytes, 20), _mm512_set1_epi32(100 << 23)));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_slli_epi32(bytes, kScaleShift), _mm512_set1_epi32(kScaleBase)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {

@@ -2,6 +2,7 @@
 // kernels/generic/packed.inc.
 #pragma once
 
+#include "codec/trellis.h"
 #include "kernels/neon/simd.h"
 
 namespace thimble {
@@ -127,7 +128,7 @@ THIMBLE_INLINE Vec VecFromInt8(const uint8_t* p) {
 // TrellisScale (codec/trellis.h) of the byte of each row.
 THIMBLE_INLINE Vec VecFromSmallFloats(const uint8_t* p) {
   const uint32x4_t bytes = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(LoadAs<uint32_t>(p)))));
-  return vreinterpretq_f32_u32(vaddq_u32(vshlq_n_u32(bytes, 20), vdupq_n_u32(100u << 23)));
+  return vreinterpretq_f32_u32(vaddq_u32(vshlq_n_u32(bytes, kScaleShift), vdupq_n_u32(kScaleBase)));
 }
 // The low or the high nibble of the byte of each row.
 THIMBLE_INLINE Vec VecFromNibbles(const uint8_t* p, int shift) {
