@@ -53,7 +53,7 @@ def recover(source, folder, minutes, text, compute):
     run(THIMBLE, "fit", source, "-o", small, "--native", "--size", int(2.63 * weights / 8),
         *(["--minutes", minutes] if minutes else []))
     run(THIMBLE, "recover", small, "--teacher", source, "-o", adapter, "--compute", compute, "--rank", rank,
-        "--calibration", f"articles={learned}", "--calibration-tokens", 131072, "--epochs", 3, "--batch-size", 4,
+        "--calibration", f"articles={learned}", "--calibration-tokens", 49152, "--epochs", 3, "--batch-size", 4,
         "--learning-rate", "3e-4")
     packed = folder / "adapter.gguf"
     run(THIMBLE, "convert", adapter, "--base", small, "-o", packed, "--outtype", "q8_0")
