@@ -23,6 +23,10 @@ from llama_cpp_api import quantize
 PAGE = ROOT / "docs/fit.md"
 
 
+def count_weights(source):
+    return sum(int(t.n_elements) for t in GGUFReader(source).tensors)
+
+
 def fit(source, out, minutes, *args):
     run(THIMBLE, "fit", source, "-o", out, *(["--minutes", minutes] if minutes else []), *args)
     return out
@@ -43,7 +47,7 @@ def make_files(source, folder, minutes):
 
 def recover(source, folder, minutes, text, compute):
     """Rows of the table of files of 2.8 bits."""
-    weights = sum(int(t.n_elements) for t in GGUFReader(source).tensors)
+    weights = count_weights(source)
     articles = re.split(r"(?m)^(?= = [^=].* = $)", text.read_text(encoding="utf-8"))
     learned, kept, n = folder / "learned.txt", folder / "kept.txt", int(0.7 * len(articles))
     learned.write_text("\n---\n".join(a.strip() for a in articles[:n] if a.strip()) + "\n", encoding="utf-8")
@@ -67,6 +71,17 @@ def recover(source, folder, minutes, text, compute):
     return lines
 
 
+def write_table(script, folder, lines):
+    """Prints it, and writes it into the page where it has markers of this script and folder."""
+    table = "\n".join(lines) + "\n"
+    print(table)
+    begin = f"<!-- {script} {folder.name} -->\n"
+    page = PAGE.read_text()
+    if begin in page:
+        at = page.index(begin) + len(begin)
+        PAGE.write_text(page[:at] + table + page[page.index("<!-- end -->", at):])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=pathlib.Path)
@@ -83,23 +98,17 @@ def main():
     texts = [t.split("=")[0] for t in args.text]
     run(THIMBLE, "compare", *[f"{label}={path}" for label, path in files.items()], "--reference", args.source,
         *[a for t in args.text for a in ("--text", t)], "--max-windows", args.max_windows, "--json", out)
-    rows = {}
+    rows, weights = {}, count_weights(args.source)
     for r in json.loads(out.read_text())["rows"]:
         rows.setdefault(r["model"], {})[r["text"]] = r
     lines = ["| file | MB | bits |" + "".join(f" {t}: KL divergence | perplexity |" for t in texts), "|---|---|---|" + "---|---|" * len(texts)]
     for label, path in files.items():
-        first = rows[label][texts[0]]
+        size = path.stat().st_size
         cells = "".join(f" {rows[label][t]['kld_mean']:.4f} ± {rows[label][t]['kld_se']:.4f} | {rows[label][t]['ppl']:.2f} |" for t in texts)
-        lines.append(f"| {label} | {path.stat().st_size / 1e6:.1f} | {first['bits_per_weight']:.2f} |{cells}")
+        lines.append(f"| {label} | {size / 1e6:.1f} | {8 * size / weights:.2f} |{cells}")
     if args.recover:
         lines += ["", *recover(args.source, args.folder, args.minutes, args.recover, args.compute)]
-    table = "\n".join(lines) + "\n"
-    print(table)
-    begin = f"<!-- bench/native_peers.py {args.folder.name} -->\n"
-    page = PAGE.read_text()
-    if begin in page:
-        at = page.index(begin) + len(begin)
-        PAGE.write_text(page[:at] + table + page[page.index("<!-- end -->", at):])
+    write_table("bench/native_peers.py", args.folder, lines)
 
 
 if __name__ == "__main__":

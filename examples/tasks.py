@@ -121,7 +121,7 @@ ROWS = {
     "lora-f32": ("F32", [*LORA, "--compute", "f32"]),
     "lora-8-bit": ("Q8_0", LORA),
     "lora-4-bit": ("IQ4_NL", LORA),
-    "lora-3-bit": ("IQ3_XXS", LORA),
+    "lora-3-bit": ("T3", LORA),
     "lora-epoch": ("IQ4_NL", [*LORA, "--epochs", 1]),
     "dora": ("IQ4_NL", ["--method", "dora", *LORA]),
     "ia3": ("IQ4_NL", ["--method", "ia3", "--learning-rate", 1e-2]),
@@ -158,7 +158,7 @@ def base_model(task, kind, args):
     original = subprocess.run([sys.executable, ROOT / "tools/fetch_model.py", task.model], check=True, text=True, capture_output=True)
     path = args.out / f"{task.model}-{kind}.gguf"
     if not path.exists():
-        method = ["--method", "imatrix"] if kind.startswith("IQ3") else []  # which refuses to round without
+        method = ["--method", "gptq"] if kind == "T3" else []
         run(PROGRAM, "dequantize" if kind == "F32" else "quantize", ROOT / original.stdout.strip(), "-o", path, "--type", kind, *method)
     return path
 
