@@ -30,7 +30,7 @@ from llama_cpp_api import LlamaModel, quantize  # noqa: E402
 
 MIXES = ["Q4_K_M", "Q3_K_M", "Q4_0", "IQ4_XS", "Q2_K"]
 THIMBLE = pathlib.Path(os.environ.get("THIMBLE", ROOT / "build/release/bin/thimble"))
-PAGE, BEGIN, END = ROOT / "docs/fit.md", "<!-- bench/fit_peers.py -->\n", "<!-- end -->"
+PAGE = ROOT / "docs/fit.md"
 
 
 def run(*command):
@@ -91,6 +91,28 @@ def row(texts, rows, label, against):
     return cells
 
 
+def compare(files, args):
+    """The texts' names, and {label: {text: record}} of the files {label: path}, held against args.source."""
+    out = args.folder / "compare.json"
+    run(THIMBLE, "compare", *[f"{label}={path}" for label, path in files.items()], "--reference", args.source,
+        *[a for t in args.text for a in ("--text", t)], "--max-windows", args.max_windows, "--json", out)
+    rows = {}
+    for r in json.loads(out.read_text())["rows"]:
+        rows.setdefault(r["model"], {})[r["text"]] = r
+    return [t.split("=")[0] for t in args.text], rows
+
+
+def write_table(marker, lines):
+    """Prints it, and writes it into the page between `<!-- marker -->` and the next `<!-- end -->`, where it has them."""
+    table = "\n".join(lines) + "\n"
+    print(table)
+    begin = f"<!-- {marker} -->\n"
+    page = PAGE.read_text()
+    if begin in page:
+        at = page.index(begin) + len(begin)
+        PAGE.write_text(page[:at] + table + page[page.index("<!-- end -->", at):])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=pathlib.Path)
@@ -100,14 +122,7 @@ def main():
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     files = make_files(args.source, args.folder)
-    out = args.folder / "compare.json"
-    texts = [t.split("=")[0] for t in args.text]
-    run(THIMBLE, "compare", *[f"{label}={path}" for label, path in files.items()], "--reference", args.source,
-        *[a for t in args.text for a in ("--text", t)], "--max-windows", args.max_windows, "--json", out)
-    rows = {}
-    for r in json.loads(out.read_text())["rows"]:
-        rows.setdefault(r["model"], {})[r["text"]] = r
-
+    texts, rows = compare(files, args)
     head = "| file | MB |" + "".join(f" {t}: Thimble | llama.cpp | ratio |" for t in texts)
     lines = [head, "|---|---|" + "---|---|---|" * len(texts)]
     pairs = [(f"{mix} fit", f"{mix} llama.cpp, imatrix", f"size of {mix}") for mix in MIXES]
@@ -130,12 +145,7 @@ def main():
         ours = rows[label][texts[0]]["ppl"]
         lines.append(f"| {label} | {ours:.3f} | {theirs:.3f} | {100 * (theirs / ours - 1):+.2f} % |")
     lines += ["", *speed_table(args.source, args.folder)]
-    table = "\n".join(lines) + "\n"
-    print(table)
-    if PAGE.exists() and BEGIN in PAGE.read_text():
-        page = PAGE.read_text()
-        begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-        PAGE.write_text(page[:begin] + table + page[end:])
+    write_table("bench/fit_peers.py", lines)
 
 
 if __name__ == "__main__":

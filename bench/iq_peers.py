@@ -12,18 +12,16 @@ bits. Prints a table, and writes it into docs/fit.md between the markers of the 
 Needs: tools/setup_peers.sh
 """
 import argparse
-import json
 import math
 import pathlib
 import re
 import shutil
 
-from fit_peers import ROOT, THIMBLE, read_imatrix, run
+from fit_peers import ROOT, THIMBLE, compare, read_imatrix, run, write_table
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 from llama_cpp_api import quantize
-from native_peers import write_table
 
 IQ_TYPES = ["IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ3_S", "IQ4_XS"]
 NATIVE_BITS = {"T2": 2.125, "T3": 3.125, "T4": 4.125}
@@ -68,11 +66,8 @@ def main():
                 by_llama_cpp(args.source, out, mix, args.tensors, args.folder)
                 continue
             run(THIMBLE, "quantize", args.source, "-o", out, "--type", "F16", "--tensor-type", f"{args.tensors}={mix}", "--method", method)
-    out = args.folder / "compare.json"
-    run(THIMBLE, "compare", *[f"{mix} {method}={path}" for (mix, method), path in files.items()], "--reference", args.source,
-        *[a for t in args.text for a in ("--text", t)], "--max-windows", args.max_windows, "--json", out)
-    kl = {(r["model"], r["text"]): r["kld_mean"] for r in json.loads(out.read_text())["rows"]}
-    texts = [t.split("=")[0] for t in args.text]
+    texts, rows = compare({f"{mix} {method}": path for (mix, method), path in files.items()}, args)
+    kl = {(label, t): rows[label][t]["kld_mean"] for label in rows for t in texts}
     best = {(mix, t): min(kl[f"{m} {method}", t] for m, method in files if m == mix) for mix in [*IQ_TYPES, *NATIVE_BITS] for t in texts}
     lines = ["| type | bits |" + "".join(f" {t}: llama.cpp, imatrix | Thimble, imatrix | Thimble, gptq | IQ at these bits |" for t in texts),
              "|---|---|" + "---|---|---|---|" * len(texts)]
@@ -89,7 +84,7 @@ def main():
                 rival = f"{line:.4f}, {best[mix, t] / line:.2f}x"
             cells += f" {made[0]} | {made[1]} | {made[2]} | {rival} |"
         lines.append(f"| {mix} | {bits(mix):.4g} |{cells}")
-    write_table("bench/iq_peers.py", args.folder, lines)
+    write_table(f"bench/iq_peers.py {args.folder.name}", lines)
     for path in files.values():
         path.unlink()
 

@@ -16,11 +16,9 @@ import json
 import pathlib
 import re
 
-from fit_peers import ROOT, THIMBLE, read_imatrix, run
+from fit_peers import ROOT, THIMBLE, compare, read_imatrix, run, write_table
 from gguf import GGUFReader
 from llama_cpp_api import quantize
-
-PAGE = ROOT / "docs/fit.md"
 
 
 def count_weights(source):
@@ -71,17 +69,6 @@ def recover(source, folder, minutes, text, compute):
     return lines
 
 
-def write_table(script, folder, lines):
-    """Prints it, and writes it into the page where it has markers of this script and folder."""
-    table = "\n".join(lines) + "\n"
-    print(table)
-    begin = f"<!-- {script} {folder.name} -->\n"
-    page = PAGE.read_text()
-    if begin in page:
-        at = page.index(begin) + len(begin)
-        PAGE.write_text(page[:at] + table + page[page.index("<!-- end -->", at):])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=pathlib.Path)
@@ -94,13 +81,8 @@ def main():
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     files = make_files(args.source, args.folder, args.minutes)
-    out = args.folder / "compare.json"
-    texts = [t.split("=")[0] for t in args.text]
-    run(THIMBLE, "compare", *[f"{label}={path}" for label, path in files.items()], "--reference", args.source,
-        *[a for t in args.text for a in ("--text", t)], "--max-windows", args.max_windows, "--json", out)
-    rows, weights = {}, count_weights(args.source)
-    for r in json.loads(out.read_text())["rows"]:
-        rows.setdefault(r["model"], {})[r["text"]] = r
+    texts, rows = compare(files, args)
+    weights = count_weights(args.source)
     lines = ["| file | MB | bits |" + "".join(f" {t}: KL divergence | perplexity |" for t in texts), "|---|---|---|" + "---|---|" * len(texts)]
     for label, path in files.items():
         size = path.stat().st_size
@@ -108,7 +90,7 @@ def main():
         lines.append(f"| {label} | {size / 1e6:.1f} | {8 * size / weights:.2f} |{cells}")
     if args.recover:
         lines += ["", *recover(args.source, args.folder, args.minutes, args.recover, args.compute)]
-    write_table("bench/native_peers.py", args.folder, lines)
+    write_table(f"bench/native_peers.py {args.folder.name}", lines)
 
 
 if __name__ == "__main__":

@@ -40,13 +40,9 @@ using Matrix = std::vector<double>;  // square, row-major
 struct RingHessian {
   int64_t n;
   std::vector<float> h;
-  struct BlockFactor {
-    std::array<float, kRingBlock * kRingBlock> upper, feedback;
-    std::array<float, kRingBlock> diagonal;
-  };
-  std::vector<BlockFactor> blocks;
+  std::vector<HessianFactor> blocks;
 
-  explicit RingHessian(const Hessian& hessian) : n(hessian.n), h(static_cast<size_t>(n * n)) {
+  RingHessian(ThreadPool& pool, const Hessian& hessian) : n(hessian.n), h(static_cast<size_t>(n * n)) {
     const double damping = 0.01 * hessian.trace() / static_cast<double>(n);
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < n; ++j) {
@@ -55,36 +51,15 @@ struct RingHessian {
         h[static_cast<size_t>(i * n + j)] = static_cast<float>(value + (i == j ? damping : 0));
       }
     }
-    for (int64_t begin = 0; begin < n; begin += kRingBlock) blocks.push_back(Factor(begin));
+    for (int64_t begin = 0; begin < n; begin += kRingBlock) {
+      Hessian block(std::min<int64_t>(kRingBlock, n - begin));
+      for (int64_t i = 0; i < block.n; ++i)
+        std::copy_n(row(begin + i) + begin, block.n, block.h.data() + i * block.n);
+      blocks.push_back(Factorize(pool, Kernels(), block, ColumnOrder::kAscending, 1e-6f).value());
+    }
   }
   const float* row(int64_t i) const { return h.data() + i * n; }
-  int size(size_t block) const {
-    return static_cast<int>(std::min<int64_t>(kRingBlock, n - static_cast<int64_t>(block) * kRingBlock));
-  }
-
- private:
-  BlockFactor Factor(int64_t begin) const {  // C C^T with C upper triangular
-    const int size = static_cast<int>(std::min<int64_t>(kRingBlock, n - begin));
-    Matrix c(kRingBlock * kRingBlock);
-    BlockFactor factor = {};
-    for (int j = size - 1; j >= 0; --j) {
-      for (int i = j; i >= 0; --i) {
-        double value = row(begin + i)[begin + j];
-        for (int k = j + 1; k < size; ++k) value -= c[i * kRingBlock + k] * c[j * kRingBlock + k];
-        c[i * kRingBlock + j] = i == j ? std::sqrt(value) : value / c[j * kRingBlock + j];
-      }
-    }
-    for (int i = 0; i < size; ++i) {
-      factor.diagonal[i] = static_cast<float>(c[i * kRingBlock + i]);
-      for (int j = 0; j < size; ++j) {
-        factor.upper[i * kRingBlock + j] = static_cast<float>(c[i * kRingBlock + j]);
-        if (j < i)
-          factor.feedback[i * kRingBlock + j] =
-              static_cast<float>(c[j * kRingBlock + i] / c[i * kRingBlock + i]);
-      }
-    }
-    return factor;
-  }
+  int size(size_t block) const { return static_cast<int>(blocks[block].n); }
 };
 
 // The row that was rounded, in the rings' order.
@@ -150,7 +125,7 @@ struct Row {
     for (size_t b = 0; b < scales.size(); ++b) {
       const size_t begin = b * kRingBlock;
       const int size = hessian.size(b);
-      const RingHessian::BlockFactor& factor = hessian.blocks[b];
+      const HessianFactor& factor = hessian.blocks[b];
       // What the other blocks' errors do to the gradient here, then where that moves the weights' targets.
       double outer[kRingBlock], moved[kRingBlock];
       const auto within = [&](int i, const float* e) {
@@ -160,13 +135,13 @@ struct Row {
       float target[kRingBlock], errors[kRingBlock], changes[kRingBlock];
       for (int i = size - 1; i >= 0; --i) {
         moved[i] = outer[i];
-        for (int j = i + 1; j < size; ++j) moved[i] -= factor.upper[i * kRingBlock + j] * moved[j];
+        for (int j = i + 1; j < size; ++j)
+          moved[i] -= factor.feedback[j * size + i] * factor.diagonal[j] * moved[j];
         moved[i] /= factor.diagonal[i];
         target[i] = own[begin + i] + static_cast<float>(moved[i]) / factor.diagonal[i];
       }
       uint8_t out[kRingBlock];
-      RoundRingBlock(type, size, own.data() + begin, target,
-                     {factor.feedback.data(), kRingBlock, factor.diagonal.data()}, out, errors);
+      RoundRingBlock(type, size, own.data() + begin, target, factor.Columns(0), out, errors);
       double before = 0, after = 0;
       for (int i = 0; i < size; ++i) {
         before += error[begin + i] * (within(i, error.data() + begin) + 2 * outer[i]);
@@ -298,7 +273,7 @@ Status Run(const std::string& path, const std::string& types, const std::vector<
     ASSIGN_OR_RETURN(const LayerStatistics statistics, calibrated.calibration.Read(name));
     ASSIGN_OR_RETURN(const HessianFactor factor,
                      Factorize(pool, Kernels(), statistics.hessian, ColumnOrder::kRings));
-    const RingHessian hessian(statistics.hessian);
+    const RingHessian hessian(pool, statistics.hessian);
     std::stringstream list(types);
     for (std::string type; std::getline(list, type, ',');) {
       const auto parsed = ParseWeightType(type);
