@@ -82,6 +82,7 @@ std::string HumanTime(double seconds) {
 std::function<void()> Runs(std::function<Status()> body, OnCancel on_cancel) {
   return [body = std::move(body), on_cancel] {
     const Status status = body();
+    g_last_words = nullptr;  // the words of a command that has ended
     if (status) return;
     std::fflush(stdout);
     const bool cancelled = status.error().code == ErrorCode::kCancelled;
@@ -349,8 +350,8 @@ void InstallInterruptHandler() {
 }
 
 void SetLastWords(const std::string& words) {
-  // Few enough to keep: the handler may be writing the last ones.
-  static std::vector<std::unique_ptr<const std::string>> all;
+  // Few enough to keep, to the very end: the handler may write the last ones while the process is exiting.
+  static auto& all = *new std::vector<std::unique_ptr<const std::string>>;
   const std::string who = g_ranks != nullptr ? fmt::format("rank {}: ", g_ranks->rank()) : "";
   all.push_back(
       std::make_unique<const std::string>(fmt::format("thimble: {}ended from outside; {}\n", who, words)));
