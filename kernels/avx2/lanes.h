@@ -10,7 +10,8 @@ namespace thimble {
 using Bytes = __m256i;  // four columns of each row
 using Ints = __m256i;   // one per row
 constexpr int kRows = kLanes;
-constexpr int kMaxColumns = 4;  // activation rows of a tile: one accumulator each
+constexpr int kMaxColumns = 4;     // activation rows of a tile: one accumulator each
+constexpr int kColumnsAtOnce = 1;  // of these, that a vector of weights is multiplied with in turn
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return _mm256_load_si256(static_cast<const __m256i*>(p));
@@ -44,10 +45,10 @@ THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
 THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
   return Lookup(table, index);
 }
-// Of each index the bits below `split` of the one and the other's from there on.
-THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
-  const __m256i select = _mm256_set1_epi8(static_cast<char>((1 << split) - 1));
-  return _mm256_or_si256(_mm256_and_si256(select, low), _mm256_andnot_si256(select, high));
+// IndexAt(x, from), with the bits below `split` taken from the beginning of `next`.
+THIMBLE_INLINE Bytes JoinIndices(Bytes x, int from, Bytes next, int split) {
+  const int low = (1 << split) - 1;
+  return Or(MoveBits(x, from, 0, 15 - low), MoveBits(next, 0, 0, low));
 }
 
 THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {

@@ -10,7 +10,8 @@ namespace thimble {
 using Bytes = __m512i;  // four columns of each row
 using Ints = __m512i;   // one per row
 constexpr int kRows = kLanes;
-constexpr int kMaxColumns = 12;  // activation rows of a tile: one accumulator each
+constexpr int kMaxColumns = 12;              // activation rows of a tile: one accumulator each
+constexpr int kColumnsAtOnce = kMaxColumns;  // of these, that a vector of weights is multiplied with in turn
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return _mm512_load_si512(p);
@@ -55,10 +56,11 @@ THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
   return Lookup(table, index);
 }
 #endif
-// Of each index the bits below `split` of the one and the other's from there on.
-THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
+// IndexAt(x, from), with the bits below `split` taken from the beginning of `next`.
+THIMBLE_INLINE Bytes JoinIndices(Bytes x, int from, Bytes next, int split) {
   constexpr int kSelect = 0xca;  // a ? b : c
-  return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<char>((1 << split) - 1)), low, high, kSelect);
+  const __m512i low = _mm512_set1_epi8(static_cast<char>((1 << split) - 1));
+  return _mm512_ternarylogic_epi32(low, next, IndexAt(x, from), kSelect);
 }
 
 THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {

@@ -10,7 +10,8 @@ namespace thimble {
 using Bytes = uint8x16_t;  // four columns of each row
 using Ints = int32x4_t;    // one per row
 constexpr int kRows = kLanes;
-constexpr int kMaxColumns = 8;  // activation rows of a tile: one accumulator each
+constexpr int kMaxColumns = 8;     // activation rows of a tile: one accumulator each
+constexpr int kColumnsAtOnce = 2;  // of these, that a vector of weights is multiplied with in turn
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return vld1q_u8(static_cast<const uint8_t*>(p));
@@ -44,9 +45,9 @@ THIMBLE_INLINE Bytes IndexAt(Bytes x, int from) {
 THIMBLE_INLINE Bytes LookupIndex(const uint8_t* table, Bytes index) {
   return Lookup(table, index);
 }
-// Of each index the bits below `split` of the one and the other's from there on.
-THIMBLE_INLINE Bytes JoinIndices(Bytes low, Bytes high, int split) {
-  return vbslq_u8(vdupq_n_u8(static_cast<uint8_t>((1 << split) - 1)), low, high);
+// IndexAt(x, from), with the bits below `split` taken from the beginning of `next`.
+THIMBLE_INLINE Bytes JoinIndices(Bytes x, int from, Bytes next, int split) {
+  return vbslq_u8(vdupq_n_u8(static_cast<uint8_t>((1 << split) - 1)), next, IndexAt(x, from));
 }
 
 THIMBLE_INLINE Bytes AddBytes(Bytes x, Bytes y) {
