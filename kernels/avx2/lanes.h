@@ -11,7 +11,7 @@ using Bytes = __m256i;  // four columns of each row
 using Ints = __m256i;   // one per row
 constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 4;     // activation rows of a tile: one accumulator each
-constexpr int kColumnsAtOnce = 1;  // of these, that a vector of weights is multiplied with in turn
+constexpr int kColumnsAtOnce = 1;  // of these, that a vector of weights meets before the next one
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return _mm256_load_si256(static_cast<const __m256i*>(p));

@@ -11,7 +11,7 @@ using Bytes = __m512i;  // four columns of each row
 using Ints = __m512i;   // one per row
 constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 12;              // activation rows of a tile: one accumulator each
-constexpr int kColumnsAtOnce = kMaxColumns;  // of these, that a vector of weights is multiplied with in turn
+constexpr int kColumnsAtOnce = kMaxColumns;  // of these, that a vector of weights meets before the next one
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return _mm512_load_si512(p);

@@ -11,7 +11,7 @@ using Bytes = uint8x16_t;  // four columns of each row
 using Ints = int32x4_t;    // one per row
 constexpr int kRows = kLanes;
 constexpr int kMaxColumns = 8;     // activation rows of a tile: one accumulator each
-constexpr int kColumnsAtOnce = 2;  // of these, that a vector of weights is multiplied with in turn
+constexpr int kColumnsAtOnce = 2;  // of these, that a vector of weights meets before the next one
 
 THIMBLE_INLINE Bytes LoadBytes(const void* p) {
   return vld1q_u8(static_cast<const uint8_t*>(p));
