@@ -43,6 +43,13 @@ def make_files(source, folder, minutes):
     return files
 
 
+def ratio_line(texts, rows):
+    native, portable = ([rows[label][t]["kld_mean"] for t in texts] for label in ("native, its size", "portable, 4.5 bits"))
+    parts = [f"{a / b:.2f} ({t})" for t, a, b in zip(texts, native, portable)]
+    return (f"KL divergence of the native file of the portable one's size, over that one's: {', '.join(parts)}; "
+            f"of the means {sum(native) / sum(portable):.2f}.")
+
+
 def recover(source, folder, minutes, text, compute):
     """Rows of the table of files of 2.8 bits."""
     weights = count_weights(source)
@@ -88,6 +95,7 @@ def main():
         size = path.stat().st_size
         cells = "".join(f" {rows[label][t]['kld_mean']:.4f} ± {rows[label][t]['kld_se']:.4f} | {rows[label][t]['ppl']:.2f} |" for t in texts)
         lines.append(f"| {label} | {size / 1e6:.1f} | {8 * size / weights:.2f} |{cells}")
+    lines += ["", ratio_line(texts, rows)]
     if args.recover:
         lines += ["", *recover(args.source, args.folder, args.minutes, args.recover, args.compute)]
     write_table(f"bench/native_peers.py {args.folder.name}", lines)
