@@ -21,10 +21,6 @@ from gguf import GGUFReader
 from llama_cpp_api import quantize
 
 
-def count_weights(source):
-    return sum(int(t.n_elements) for t in GGUFReader(source).tensors)
-
-
 def fit(source, out, minutes, *args):
     run(THIMBLE, "fit", source, "-o", out, *(["--minutes", minutes] if minutes else []), *args)
     return out
@@ -50,9 +46,8 @@ def ratio_line(texts, rows):
             f"of the means {sum(native) / sum(portable):.2f}.")
 
 
-def recover(source, folder, minutes, text, compute):
+def recover(source, weights, folder, minutes, text, compute):
     """Rows of the table of files of 2.8 bits."""
-    weights = count_weights(source)
     articles = re.split(r"(?m)^(?= = [^=].* = $)", text.read_text(encoding="utf-8"))
     learned, kept, n = folder / "learned.txt", folder / "kept.txt", int(0.7 * len(articles))
     learned.write_text("\n---\n".join(a.strip() for a in articles[:n] if a.strip()) + "\n", encoding="utf-8")
@@ -89,7 +84,7 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     files = make_files(args.source, args.folder, args.minutes)
     texts, rows = compare(files, args)
-    weights = count_weights(args.source)
+    weights = sum(int(t.n_elements) for t in GGUFReader(args.source).tensors)
     lines = ["| file | MB | bits |" + "".join(f" {t}: KL divergence | perplexity |" for t in texts), "|---|---|---|" + "---|---|" * len(texts)]
     for label, path in files.items():
         size = path.stat().st_size
@@ -97,7 +92,7 @@ def main():
         lines.append(f"| {label} | {size / 1e6:.1f} | {8 * size / weights:.2f} |{cells}")
     lines += ["", ratio_line(texts, rows)]
     if args.recover:
-        lines += ["", *recover(args.source, args.folder, args.minutes, args.recover, args.compute)]
+        lines += ["", *recover(args.source, weights, args.folder, args.minutes, args.recover, args.compute)]
     write_table(f"bench/native_peers.py {args.folder.name}", lines)
 
 

@@ -10,6 +10,7 @@
 // Of at most 192 rows of each tensor. Calibrates as `thimble quantize --method gptq` does, in the same cache.
 #include <fmt/core.h>
 
+#include <Eigen/Dense>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -34,7 +35,7 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kMaxRows = 192;
-using Matrix = std::vector<double>;  // square, row-major
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // H + damping in the rings' order, and of each block what RoundRingBlock wants of it.
 struct RingHessian {
@@ -155,16 +156,16 @@ struct Row {
   // The normal equations of changes to the 32 entries of the tables, with the right side as column 32 and the
   // cost last.
   Matrix TableEquations(int bits, int ahead, const uint8_t* rounded, size_t block_bytes) const {
-    constexpr size_t kEntries = 32, kAll = kEntries + 1;
-    std::vector<std::array<size_t, 2>> entries(own.size());
+    constexpr Eigen::Index kEntries = 32, kAll = kEntries + 1;
+    std::vector<std::array<Eigen::Index, 2>> entries(own.size());
     std::vector<double> scale(own.size());
     for (size_t i = 0; i < own.size(); ++i) {
       const uint8_t* codes = rounded + i / kRingBlock * block_bytes + 1 + i % kRingBlock / kRing * 4 * bits;
       const auto nibble = [&](int from) {
-        size_t value = 0;
+        Eigen::Index value = 0;
         for (int k = 0; k < 4; ++k) {
           const int bit = (from + k) % (kRing * bits);
-          value |= static_cast<size_t>(codes[bit / 8] >> (bit % 8) & 1) << k;
+          value |= static_cast<Eigen::Index>(codes[bit / 8] >> (bit % 8) & 1) << k;
         }
         return value;
       };
@@ -172,41 +173,27 @@ struct Row {
       entries[i] = {nibble(bits * s), 16 + nibble(bits * s + ahead)};
       scale[i] = TrellisScale(static_cast<uint8_t>(scales[i / kRingBlock]));
     }
-    Matrix equations(kAll * kAll);
+    Matrix equations = Matrix::Zero(kAll, kAll);
     for (size_t i = 0; i < own.size(); ++i) {
-      std::array<double, kAll> products = {};
+      Eigen::RowVectorXd products = Eigen::RowVectorXd::Zero(kAll);
       const float* h = hessian.row(static_cast<int64_t>(i));
       for (size_t j = 0; j < own.size(); ++j) {
-        for (const size_t entry : entries[j]) products[entry] += h[j] * scale[j];
+        for (const Eigen::Index entry : entries[j]) products[entry] += h[j] * scale[j];
       }
       products[kEntries] = gradient[i];
-      for (size_t k = 0; k < kAll; ++k) {
-        for (const size_t entry : entries[i]) equations[entry * kAll + k] += scale[i] * products[k];
-        equations[kEntries * kAll + k] += error[i] * products[k];
-      }
+      for (const Eigen::Index entry : entries[i]) equations.row(entry) += scale[i] * products;
+      equations.row(kEntries) += error[i] * products;
     }
     return equations;
   }
 };
 
 // What the solution of the equations takes off the cost.
-double LeastSquaresGain(const Matrix& equations) {
-  constexpr size_t kEntries = 32, kAll = kEntries + 1;
-  Matrix l(kEntries * kEntries);
-  double gain = 0;
-  std::array<double, kEntries> y = {};
-  for (size_t i = 0; i < kEntries; ++i) {
-    for (size_t j = 0; j <= i; ++j) {
-      double value = equations[i * kAll + j] + (i == j ? 1e-6 * equations[0] : 0);
-      for (size_t k = 0; k < j; ++k) value -= l[i * kEntries + k] * l[j * kEntries + k];
-      l[i * kEntries + j] = i == j ? std::sqrt(value) : value / l[j * kEntries + j];
-    }
-    y[i] = equations[i * kAll + kEntries];
-    for (size_t k = 0; k < i; ++k) y[i] -= l[i * kEntries + k] * y[k];
-    y[i] /= l[i * kEntries + i];
-    gain += y[i] * y[i];
-  }
-  return gain;
+double LeastSquaresGain(Matrix equations) {
+  const Eigen::Index n = equations.rows() - 1;
+  equations.diagonal().head(n).array() += 1e-6 * equations(0, 0);
+  const Eigen::VectorXd right = equations.topRightCorner(n, 1);
+  return right.dot(equations.topLeftCorner(n, n).llt().solve(right));
 }
 
 void Report(const ExportTensor& tensor, WeightType type, const LayerStatistics& statistics,
@@ -238,12 +225,12 @@ void Report(const ExportTensor& tensor, WeightType type, const LayerStatistics& 
       cost.again = again.Cost();
     }
   });
-  Costs sum = {0, 0, 0, Matrix(costs.front().tables.size())};
+  Costs sum = {0, 0, 0, Matrix::Zero(costs.front().tables.rows(), costs.front().tables.cols())};
   for (const Costs& cost : costs) {
     sum.before += cost.before;
     sum.scales += cost.scales;
     sum.again += cost.again;
-    for (size_t i = 0; i < sum.tables.size(); ++i) sum.tables[i] += cost.tables[i];
+    sum.tables += cost.tables;
   }
   fmt::print("| {} | {} | {:.4f} | {:.4f} | {:.4f} |\n", tensor.name, Name(type), sum.scales / sum.before,
              1 - LeastSquaresGain(sum.tables) / sum.before, sum.again / sum.before);
