@@ -4,8 +4,8 @@
   bench/iq_peers.py F16.gguf --text en=wiki.txt --text ko=ko.txt [--tensors ffn_down]
 
 Only the matrices that --tensors matches are rounded, everything else stays F16, so that KL divergence from F16.gguf is theirs alone.
-IQ types are made in three ways: by llama.cpp with an importance matrix, by Thimble with it, and by Thimble with feedback of errors
-(gptq), as T types are; of IQ types only IQ4_XS takes it, for the others it is the importance matrix again. The best of them counts.
+IQ types are made in two ways: by llama.cpp with an importance matrix, and by Thimble with feedback of errors (gptq), as T types are; of IQ
+types only IQ4_XS takes it, for the others it is the importance matrix again. The better counts.
 "IQ at these bits" lies between the IQ types of fewer and of more bits, where the logarithm of KL divergence is a straight line over
 bits. Prints a table, and writes it into docs/fit.md between the markers of the folder's name.
 
@@ -59,30 +59,32 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     run(THIMBLE, "imatrix", args.source, "-o", args.folder / "imatrix.gguf")
     files = {}
+    for mix in IQ_TYPES:
+        files[mix, "llama.cpp"] = args.folder / f"{mix}-llama.cpp.gguf"
+        by_llama_cpp(args.source, files[mix, "llama.cpp"], mix, args.tensors, args.folder)
     for mix in [*IQ_TYPES, *NATIVE_BITS]:
-        for method in ["gptq"] if mix in NATIVE_BITS else ["llama.cpp", "imatrix", "gptq"]:
-            out = files[mix, method] = args.folder / f"{mix}-{method}.gguf"
-            if method == "llama.cpp":
-                by_llama_cpp(args.source, out, mix, args.tensors, args.folder)
-                continue
-            run(THIMBLE, "quantize", args.source, "-o", out, "--type", "F16", "--tensor-type", f"{args.tensors}={mix}", "--method", method)
-    texts, rows = compare({f"{mix} {method}": path for (mix, method), path in files.items()}, args)
-    kl = {(label, t): rows[label][t]["kld_mean"] for label in rows for t in texts}
-    best = {(mix, t): min(kl[f"{m} {method}", t] for m, method in files if m == mix) for mix in [*IQ_TYPES, *NATIVE_BITS] for t in texts}
-    lines = ["| type | bits |" + "".join(f" {t}: llama.cpp, imatrix | Thimble, imatrix | Thimble, gptq | IQ at these bits |" for t in texts),
-             "|---|---|" + "---|---|---|---|" * len(texts)]
+        out = files[mix, "Thimble"] = args.folder / f"{mix}-Thimble.gguf"
+        run(THIMBLE, "quantize", args.source, "-o", out, "--type", "F16", "--tensor-type", f"{args.tensors}={mix}", "--method", "gptq")
+    texts, rows = compare({f"{mix} {maker}": path for (mix, maker), path in files.items()}, args)
+
+    def loss(mix, maker, text):
+        return rows[f"{mix} {maker}"][text]["kld_mean"]
+
+    lines = ["| type | bits |" + "".join(f" {t}: llama.cpp | Thimble | IQ at these bits |" for t in texts), "|---|---|" + "---|---|---|" * len(texts)]
     for mix in sorted([*IQ_TYPES, *NATIVE_BITS], key=bits):
         cells = ""
         for t in texts:
-            made = [f"{kl[key, t]:.4f}" if (key := f"{mix} {method}") and (key, t) in kl else "" for method in ["llama.cpp", "imatrix", "gptq"]]
-            rival = ""
-            if mix in NATIVE_BITS:
+            ours, theirs, rival = loss(mix, "Thimble", t), "", ""
+            if mix in IQ_TYPES:
+                theirs = f"{loss(mix, 'llama.cpp', t):.4f}"
+            else:
                 low = max((q for q in IQ_TYPES if bits(q) <= bits(mix)), key=bits)
                 high = min((q for q in IQ_TYPES if bits(q) > bits(mix)), key=bits)
                 share = (bits(mix) - bits(low)) / (bits(high) - bits(low))
-                line = math.exp((1 - share) * math.log(best[low, t]) + share * math.log(best[high, t]))
-                rival = f"{line:.4f}, {best[mix, t] / line:.2f}x"
-            cells += f" {made[0]} | {made[1]} | {made[2]} | {rival} |"
+                a, b = (math.log(min(loss(q, maker, t) for maker in ("llama.cpp", "Thimble"))) for q in (low, high))
+                line = math.exp((1 - share) * a + share * b)
+                rival = f"{line:.4f}, {ours / line:.2f}x"
+            cells += f" {theirs} | {ours:.4f} | {rival} |"
         lines.append(f"| {mix} | {bits(mix):.4g} |{cells}")
     write_table(f"bench/iq_peers.py {args.folder.name}", lines)
     for path in files.values():
